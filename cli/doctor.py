@@ -1,0 +1,49 @@
+"""`codec doctor`."""
+
+from __future__ import annotations
+
+import platform
+from importlib import metadata
+
+import click
+from codec.cli import exits
+
+from codec.errors import CodecError
+
+_PACKAGES = ("codec", "torch", "numpy", "constriction", "pillow", "av", "click", "safetensors", "rich")
+
+
+@click.command("doctor")
+def command() -> int:
+    """Check the installation and print what a bug report needs."""
+    import torch
+    from codec.models.layers.precision import fast_dtype
+
+    import codec
+
+    click.echo(f"python {platform.python_version()} on {platform.platform()}")
+    click.echo("packages " + ", ".join(f"{name} {metadata.version(name)}" for name in _PACKAGES))
+    devices = ["cpu"] + [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    click.echo(f"devices {', '.join(devices)}; {torch.get_num_threads()} threads; synthesis in {fast_dtype('cpu')}")
+    click.echo(f"systems {', '.join(sorted(codec.installed_systems()))}")
+    failed = 0
+    for info in codec.installed_models():
+        try:
+            problem = _round_trip(info.name)
+        except CodecError as exc:
+            problem = exits.message_of(exc)
+        failed += problem is not None
+        click.echo(f"model {info.name} {info.digest[:16]} {problem or 'ok'}")
+    return exits.FAILURE if failed else 0
+
+
+def _round_trip(name: str) -> str | None:
+    """Encode and decode a small picture; return what is wrong, or None."""
+    import numpy as np
+
+    import codec
+
+    rows, cols = np.mgrid[:75, :101]
+    picture = codec.Image(np.stack([rows * 2, cols * 2, rows + cols], -1).astype(np.uint8))
+    quality = codec.psnr_of(codec.decode(codec.encode(picture, model=name, quality=90)), picture)
+    return None if quality > 25 else f"decodes a smooth picture at {quality:.1f} dB only"

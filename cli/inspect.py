@@ -1,0 +1,64 @@
+"""`codec inspect`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import click
+from codec.cli import batch, exits
+
+from codec.errors import CodecError
+
+
+def _check(data: bytes) -> list[str]:
+    """Decode every unit's symbols and return what is wrong, one line a problem."""
+    from codec.stream import Stream
+
+    return Stream(data, tolerant=True).problems()
+
+
+@click.command("inspect")
+@click.argument("inputs", nargs=-1, required=True, metavar="IN...", type=click.Path(exists=True, allow_dash=True))
+@click.option("--check", is_flag=True, help="Also decode all symbols and name damaged units.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a file on stdout.")
+def command(inputs: tuple[str, ...], check: bool, as_json: bool) -> int:
+    """Show what is in .lcb files, without decoding. Checksums are verified."""
+    from codec.stream import Stream
+
+    codes = []
+    for name in inputs:
+        try:
+            data = batch.read_input(name)
+            problems = _check(data) if check else []
+            report: dict[str, Any] = {"input": name} | dataclasses.asdict(Stream(data, tolerant=check).info)
+        except (CodecError, OSError) as exc:
+            click.echo(f"codec: {name}: {exits.message_of(exc)}", err=True)
+            codes.append(exits.code_of(exc))
+            continue
+        if check:
+            report["problems"] = problems
+        click.echo(json.dumps(report) if as_json else _describe(report))
+        if problems:
+            codes.append(exits.DAMAGED)
+    return exits.PARTIAL if codes and len(inputs) > 1 else max(codes, default=0)
+
+
+def _describe(report: dict[str, Any]) -> str:
+    overhead = report["bytes"] - report["payload_bytes"]
+    metadata = ", ".join(f"{name} {size} bytes" for name, size in report["metadata"].items()) or "none"
+    lines = [
+        f"{report['input']}",
+        f"  {report['kind']}     {report['width']}x{report['height']}, {report['channels']} channels, "
+        f"{report['bit_depth']} bits",
+        f"  file      {report['bytes']} bytes, {report['bpp']:.4f} bpp, {overhead} bytes around the payload",
+        f"  coded by  {report['system']} version {report['version']}, model "
+        f"{report['model'] or 'not installed'} ({report['digest']}), quality {report['quality']:g}",
+        f"  units     {report['units']}",
+        f"  beside it {metadata}",
+    ]
+    lines += [f"  problem   {text}" for text in report.get("problems", [])]
+    if report.get("problems") == []:
+        lines.append("  checked   all symbols decode")
+    return "\n".join(lines)

@@ -1,0 +1,61 @@
+"""The `codec` command: a group whose commands are imported when called."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from importlib import import_module
+
+import click
+from codec.cli import exits
+
+from codec.errors import CodecError
+
+_COMMANDS = {  # name -> one line for --help, so that help imports nothing
+    "encode": "Compress images to .lcb files.",
+    "decode": "Decompress .lcb files to images.",
+    "inspect": "Show what is in .lcb files, without decoding.",
+    "list": "List installed models or systems.",
+    "doctor": "Check the installation and print what a bug report needs.",
+}
+
+
+class _Lazy(click.Group):
+    def list_commands(self, context: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        return import_module(f"codec.cli.{name}").command if name in _COMMANDS else None
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+@click.command(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="codec", prog_name="codec")
+def main() -> None:
+    """Learned compression with real bitstreams: codec encode photo.jpg, codec decode photo.lcb."""
+
+
+def _terminated(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def run() -> None:
+    """Run the command line and exit with its code."""
+    signal.signal(signal.SIGTERM, _terminated)  # clean up temporary files as for Ctrl-C
+    try:
+        code = main.main(standalone_mode=False) or 0
+    except click.ClickException as exc:
+        exc.show()
+        code = exc.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("codec: interrupted", err=True)
+        code = exits.INTERRUPTED
+    except BrokenPipeError:
+        code = exits.FAILURE
+    except (CodecError, OSError, MemoryError, ValueError) as exc:
+        click.echo(f"codec: {exits.message_of(exc)}", err=True)
+        code = exits.code_of(exc)
+    sys.exit(code if isinstance(code, int) else 0)

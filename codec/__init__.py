@@ -1,0 +1,65 @@
+"""Learned compression for images, video and audio, with real bitstreams.
+
+    data = codec.encode("photo.jpg", quality=60)         # bytes of a .lcb file
+    picture = codec.decode("photo.lcb")                  # Image: .samples [H, W, C], .alpha, .metadata
+    latents = codec.open("photo.lcb").latents()          # float tensor, no synthesis
+
+Importing this package imports neither torch nor Pillow; the first call that needs them does.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from codec import errors
+    from codec.api import decode, encode, psnr_of
+    from codec.checkpoint import DEFAULT_MODEL, find_model, installed_models, installed_systems
+    from codec.media.image import Image, read, write
+    from codec.stream import Info, Stream, open
+
+__version__ = "0.1.0"
+_HOME = {  # public name -> module that defines it
+    "DEFAULT_MODEL": "codec.checkpoint",
+    "Image": "codec.media.image",
+    "Info": "codec.stream",
+    "Stream": "codec.stream",
+    "decode": "codec.api",
+    "encode": "codec.api",
+    "find_model": "codec.checkpoint",
+    "installed_models": "codec.checkpoint",
+    "installed_systems": "codec.checkpoint",
+    "open": "codec.stream",
+    "psnr_of": "codec.api",
+    "read": "codec.media.image",
+    "write": "codec.media.image",
+}
+__all__ = [
+    "DEFAULT_MODEL",
+    "Image",
+    "Info",
+    "Stream",
+    "decode",
+    "encode",
+    "errors",
+    "find_model",
+    "installed_models",
+    "installed_systems",
+    "open",
+    "psnr_of",
+    "read",
+    "write",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "errors":
+        return import_module("codec.errors")
+    if name not in _HOME:
+        raise AttributeError(f"module 'codec' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

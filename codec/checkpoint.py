@@ -1,0 +1,224 @@
+"""Models on disk: `model.safetensors` beside `model.json`, found by name or by digest, loaded without pickle.
+
+    <zoo>/<name>/model.safetensors   float16 networks, integer parts of the prior, probability tables
+    <zoo>/<name>/model.json          system, version, config, SHA-256 digest, facts for `codec list`
+
+Looking models up reads only the json files and imports no torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import import_module, metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from codec.errors import MissingModelError, ModelError, ModelMismatchError, UnknownSystemError
+
+if TYPE_CHECKING:
+    from codec.system import System
+
+DIGEST_BYTES = 4  # of the SHA-256, in a stream's header
+DEFAULT_MODEL = "walloc-12"
+PATH_VARIABLE = "CODEC_MODELS"  # folders of further models, separated like PATH
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What is known of an installed model without loading it.
+
+    Attributes:
+        name: folder name in the zoo; the command line's `-m`.
+        system, version: registered id and bitstream version.
+        media: kind of signal.
+        digest: SHA-256 of the weights file, hexadecimal.
+        config: the system's configuration.
+        facts: what `codec list models` shows (parameters, kMAC a pixel, measured rate and distortion).
+        folder: where it lies.
+    """
+
+    name: str
+    system: str
+    version: int
+    media: str
+    digest: str
+    config: dict[str, Any]
+    facts: dict[str, Any]
+    folder: Path
+
+    @property
+    def short_digest(self) -> bytes:
+        """The bytes a stream's header holds."""
+        return bytes.fromhex(self.digest)[:DIGEST_BYTES]
+
+
+def installed_systems() -> dict[str, metadata.EntryPoint]:
+    """Return the registered systems (entry-point group `codec.systems`), not yet imported."""
+    return {entry.name: entry for entry in metadata.entry_points(group="codec.systems")}
+
+
+def system_class(name: str) -> type[System]:
+    """Import a system.
+
+    Raises:
+        UnknownSystemError: no installed package provides it.
+    """
+    entry = installed_systems().get(name)
+    if entry is None:
+        known = ", ".join(sorted(installed_systems())) or "none"
+        raise UnknownSystemError(
+            f"system {name!r} is not installed (installed: {known}); update codec or add its package"
+        )
+    return entry.load()
+
+
+def _folders() -> Iterator[Path]:
+    for extra in os.environ.get(PATH_VARIABLE, "").split(os.pathsep):
+        if extra:
+            yield Path(extra)
+    yield Path(import_module("codec.models").__path__[0]) / "zoo"
+
+
+def installed_models() -> list[ModelInfo]:
+    """Return all installed models, sorted by name; the first folder that has a name wins."""
+    found: dict[str, ModelInfo] = {}
+    for folder in _folders():
+        for path in sorted(folder.glob("*/model.json")):
+            found.setdefault(path.parent.name, _read_info(path))
+    return [found[name] for name in sorted(found)]
+
+
+def _read_info(path: Path) -> ModelInfo:
+    try:
+        raw = json.loads(path.read_text())
+        return ModelInfo(path.parent.name, raw["system"], raw["version"], raw["media"], raw["digest"], raw["config"],
+                         raw.get("facts", {}), path.parent)  # fmt: skip
+    except (OSError, ValueError, KeyError, TypeError) as exc:
+        raise ModelError(f"{path}: not a model description ({exc!r})") from exc
+
+
+def find_model(name: str) -> ModelInfo:
+    """Return the model of that name, or in that folder.
+
+    Raises:
+        MissingModelError: there is none.
+    """
+    if os.sep in name and (Path(name) / "model.json").exists():
+        return _read_info(Path(name).resolve() / "model.json")
+    for info in installed_models():
+        if info.name == name:
+            return info
+    known = ", ".join(info.name for info in installed_models()) or "none"
+    raise MissingModelError(f"model {name!r} is not installed (installed: {known}); see `codec list models`")
+
+
+def find_digest(system: str, version: int, digest: bytes) -> ModelInfo:
+    """Return the installed model a stream's header names.
+
+    Raises:
+        UnknownSystemError: the system itself is not installed.
+        MissingModelError: the system is, but not this model.
+    """
+    for info in installed_models():
+        if (info.system, info.version, info.short_digest) == (system, version, digest):
+            return info
+    if system not in installed_systems():
+        system_class(system)
+    raise MissingModelError(
+        f"the stream needs a {system} (version {version}) model with digest {digest.hex()}..., which is not installed; "
+        f"add its folder to {PATH_VARIABLE} or update codec"
+    )
+
+
+@lru_cache(maxsize=4)
+def _load(folder: Path, digest: str, system: str, version: int, config: str, device: str) -> System:
+    import safetensors.torch
+
+    from codec.coding.coder import TableModels
+    from codec.coding.distributions import Tables
+
+    data = (folder / "model.safetensors").read_bytes()
+    if hashlib.sha256(data).hexdigest() != digest:
+        raise ModelMismatchError(f"{folder / 'model.safetensors'} does not have the digest in model.json; reinstall it")
+    cls = system_class(system)
+    if version != cls.version:
+        raise MissingModelError(f"{folder.name} is for {system} version {version}, installed is {cls.version}")
+    try:
+        tensors = safetensors.torch.load(data)
+        tables = Tables(tensors.pop("tables.frequencies").numpy(), tensors.pop("tables.supports").numpy())
+        instance = cls.from_config(json.loads(config))
+        scales = {name: 2.0**-fraction_bits for name, fraction_bits in instance.fixed_point().items()}
+        values = {k: v.double() * scales[k] if k in scales else v.float() for k, v in tensors.items()}
+        instance.load_state_dict(values)
+    except (safetensors.SafetensorError, KeyError, RuntimeError, TypeError) as exc:
+        raise ModelError(f"{folder}: weights do not fit {system} ({exc})") from exc
+    instance.freeze(device)
+    instance.tables = TableModels(tables)
+    return instance
+
+
+def load(info: ModelInfo, device: str = "auto") -> System:
+    """Return a model ready for coding; models are kept, so a second call is free.
+
+    Args:
+        device: `cpu`, `cuda`, or `auto` for a GPU where there is one. Symbols are coded on the CPU in any case.
+
+    Raises:
+        ModelError: that device is not there.
+        ModelMismatchError: the weights file is not the one described.
+        MissingModelError: the weights are for another version of the system.
+        ModelError: the weights do not fit.
+    """
+    return _load(info.folder, info.digest, info.system, info.version, json.dumps(info.config), _device(device))
+
+
+def _device(name: str) -> str:
+    import torch
+
+    available = torch.cuda.is_available()
+    if name == "auto":
+        return "cuda" if available else "cpu"
+    if name not in ("cpu", "cuda") or (name == "cuda" and not available):
+        raise ModelError(f"device {name!r} is not available; use --device auto")
+    return name
+
+
+def save(system: System, folder: Path, *, config: dict[str, Any], facts: dict[str, Any]) -> ModelInfo:
+    """Write a trained system as a model: float16 networks, integers for what decides bits, tables as data."""
+    import safetensors.torch
+    import torch
+
+    from codec.coding.distributions import build_tables
+
+    tables = build_tables(system.shape)
+    fixed = system.fixed_point()
+    tensors = {
+        "tables.frequencies": torch.from_numpy(tables.frequencies),
+        "tables.supports": torch.from_numpy(tables.supports),
+    }
+    for name, value in system.state_dict().items():
+        if name in fixed:
+            value = torch.floor(value.double() * 2.0 ** fixed[name] + 0.5).to(torch.int32)
+            if value.abs().max() < 1 << 15:
+                value = value.to(torch.int16)
+        elif value.is_floating_point():
+            value = value.half()
+        tensors[name] = value.contiguous()
+    data = safetensors.torch.save(tensors)
+    description = {
+        "system": system.id,
+        "version": system.version,
+        "media": system.media,
+        "digest": hashlib.sha256(data).hexdigest(),
+        "config": config,
+        "facts": facts,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "model.safetensors").write_bytes(data)
+    (folder / "model.json").write_text(json.dumps(description, indent=1) + "\n")
+    return _read_info(folder / "model.json")

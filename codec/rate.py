@@ -1,0 +1,57 @@
+"""Search the quality scale for a target size or distortion. Knows numbers only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from codec.errors import RateError
+from codec.params import QUALITY_STEPS, quality_of
+
+T = TypeVar("T")
+
+
+def bits_per_pixel(size: int, width: int, height: int) -> float:
+    """Return 8 * bytes / pixels: the rate of a file, header included."""
+    return 8 * size / (width * height)
+
+
+def largest_below(attempt: Callable[[float], T], measure: Callable[[T], float], target: float, what: str) -> T:
+    """Return the attempt of the highest quality whose measure does not exceed `target`.
+
+    Args:
+        attempt: quality 0..100 -> anything; the measure of its result grows with quality.
+        what: the target in words, for the message.
+
+    Raises:
+        RateError: even quality 0 exceeds it.
+    """
+    return _furthest(attempt, lambda value: value <= target, measure, 0, QUALITY_STEPS, what)
+
+
+def smallest_above(attempt: Callable[[float], T], measure: Callable[[T], float], target: float, what: str) -> T:
+    """Return the attempt of the lowest quality whose measure reaches `target`; see `largest_below`.
+
+    Raises:
+        RateError: even quality 100 does not reach it.
+    """
+    return _furthest(attempt, lambda value: value >= target, measure, QUALITY_STEPS, 0, what)
+
+
+def _furthest(attempt, accepts, measure, start: int, stop: int, what: str):
+    """Return the accepted attempt nearest to quality index `stop`, by bisection from `start`."""
+    best = attempt(quality_of(start))
+    if not accepts(measure(best)):
+        raise RateError(
+            f"{what} is out of reach: quality {quality_of(start):g} gives {measure(best):.6g}; "
+            "try another target or another model"
+        )
+    good, bad = start, stop + (1 if stop > start else -1)
+    while abs(bad - good) > 1:
+        middle = (good + bad) // 2
+        result = attempt(quality_of(middle))
+        if accepts(measure(result)):
+            good, best = middle, result
+        else:
+            bad = middle
+    return best

@@ -1,0 +1,164 @@
+"""`codec.open`: a .lcb file as an object whose parts are decoded when asked for."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from codec import checkpoint, container
+from codec.errors import CodecError
+from codec.params import KINDS, quality_of, unpack
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from codec.media.image import Image
+    from codec.system import System
+
+Source = str | os.PathLike | bytes | bytearray | memoryview | BinaryIO
+MAX_PIXELS = 1 << 28
+MAX_MEMORY = 8 << 30
+
+
+@dataclass(frozen=True)
+class Info:
+    """Facts of a stream's header.
+
+    Attributes:
+        bytes: file size, everything included.
+        bpp: 8 * bytes / pixels.
+        model: name of the installed model, or None if it is not installed.
+        payload_bytes, units: entropy-coded bytes and the number of independent units.
+        metadata: name -> bytes of ICC, EXIF, XMP (inflated) and alpha.
+    """
+
+    kind: str
+    width: int
+    height: int
+    channels: int
+    bit_depth: int
+    quality: float
+    system: str
+    version: int
+    digest: str
+    model: str | None
+    bytes: int
+    bpp: float
+    payload_bytes: int
+    units: int
+    metadata: dict[str, int]
+
+
+class Stream:
+    """A parsed .lcb file. Checksums have been verified; nothing has been decoded yet.
+
+    Args:
+        source: path, bytes or binary file.
+        device: where synthesis runs: `auto`, `cpu` or `cuda`.
+        max_pixels, max_memory: limits for decoding (pixels, bytes).
+        tolerant: accept damaged units, for `problems`.
+
+    Raises:
+        FormatError: the file is damaged, truncated or not a .lcb file.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        device: str = "auto",
+        max_pixels: int = MAX_PIXELS,
+        max_memory: int = MAX_MEMORY,
+        tolerant: bool = False,
+    ) -> None:
+        self._data = _read(source)
+        self._container = container.parse(self._data, tolerant=tolerant)
+        self._params = unpack(self._container.params)
+        self._device = device
+        self._limits = {"max_pixels": max_pixels, "max_memory": max_memory}
+
+    def __repr__(self) -> str:
+        info = self.info
+        return f"<Stream {info.width}x{info.height} {info.system} q{info.quality:g}, {info.bytes} bytes>"
+
+    @cached_property
+    def info(self) -> Info:
+        """Facts of the header, without decoding; imports no torch."""
+        parsed, params = self._container, self._params
+        sizes = {name: len(data) for name, data in parsed.metadata.items()}
+        if parsed.alpha is not None:
+            sizes["alpha"] = len(parsed.alpha)
+        try:
+            model = self._model().name
+        except CodecError:
+            model = None
+        return Info(
+            kind=KINDS[params["kind"]],
+            width=params["width"],
+            height=params["height"],
+            channels=(1 if params["gray"] else 3) + (parsed.alpha is not None),
+            bit_depth=16 if params["deep"] else 8,
+            quality=quality_of(params["quality"]),
+            system=parsed.system,
+            version=parsed.version,
+            digest=parsed.digest.hex(),
+            model=model,
+            bytes=len(self._data),
+            bpp=8 * len(self._data) / (params["width"] * params["height"]),
+            payload_bytes=sum(len(unit.payload) for unit in parsed.units),
+            units=len(parsed.units),
+            metadata=sizes,
+        )
+
+    def symbols(self) -> dict[str, Tensor]:
+        """Entropy-decode and return the integer symbols, e.g. `y` [h, w, C] for walloc."""
+        from codec.engine import images
+
+        images.check_limits(self._params, **self._limits)
+        return images.decode_symbols(self._container, self._system(), self._params)
+
+    def problems(self) -> list[str]:
+        """Decode the symbols of every unit and return one line for each that fails."""
+        from codec.engine import images
+
+        images.check_limits(self._params, **self._limits)
+        return images.find_problems(self._container, self._system(), self._params)
+
+    def latents(self) -> Tensor:
+        """Return the float tensor that learning uses (walloc: [C, h, w]), without synthesis."""
+        return self._system().embed(self.symbols(), self._params)
+
+    def decode(self, *, progress: Any = None) -> Image:
+        """Return the picture.
+
+        Raises:
+            LimitError, UnknownSystemError, MissingModelError, DesyncError, CorruptError.
+        """
+        from codec.engine import images
+        from codec.system import no_progress
+
+        images.check_limits(self._params, **self._limits)
+        return images.decode(self._container, self._params, self._system(), progress or no_progress)
+
+    def _model(self) -> checkpoint.ModelInfo:
+        parsed = self._container
+        return checkpoint.find_digest(parsed.system, parsed.version, parsed.digest)
+
+    def _system(self) -> System:
+        return checkpoint.load(self._model(), self._device)
+
+
+def open(source: Source, **options: Any) -> Stream:
+    """Open a .lcb file; see `Stream` for options and errors."""
+    return Stream(source, **options)
+
+
+def _read(source: Source) -> bytes:
+    if isinstance(source, bytes | bytearray | memoryview):
+        return bytes(source)
+    if isinstance(source, str | os.PathLike):
+        return Path(source).read_bytes()
+    return source.read()

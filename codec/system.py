@@ -1,0 +1,99 @@
+"""The System interface and the registry that finds systems and models.
+
+A system maps a signal to a small dict of named integer tensors, its symbols, and back. Everything else (coding,
+file format, inspection, evaluation, training) is written once against this interface.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from codec.coding.coder import Coder, TableModels
+
+Progress = Callable[[float], None]  # called with the fraction done, 0..1; may raise to interrupt
+Params = dict[str, Any]
+Symbols = dict[str, Tensor]
+
+
+def no_progress(fraction: float) -> None:
+    """Report to nobody."""
+
+
+@dataclass(frozen=True)
+class UnitSpec:
+    """One independently coded part of the symbols.
+
+    Attributes:
+        params: the stream's parameters and whatever `code` needs to know of this part (its shape).
+        regions: symbol name -> slices of the whole tensor that belong to this unit.
+    """
+
+    params: Params
+    regions: Mapping[str, tuple[slice, ...]]
+
+
+class System(nn.Module, ABC):
+    """Base class of all systems; an instance is a system with weights.
+
+    Class attributes:
+        id, version: registered name and bitstream version. The same pair decodes in every later release; a change
+            that breaks it needs a new version.
+        media: kind of signal, one of `codec.params.KINDS`.
+    """
+
+    id: ClassVar[str]
+    version: ClassVar[int]
+    media: ClassVar[str]
+    tables: TableModels
+
+    @classmethod
+    @abstractmethod
+    def from_config(cls, config: Mapping[str, Any]) -> System:
+        """Build the networks, untrained, from the `config` table of a recipe."""
+
+    @abstractmethod
+    def analyze(self, signal: Any, *, quality: float, effort: int, progress: Progress) -> tuple[Symbols, Params]:
+        """Map a signal to symbols and header parameters. `effort` 1-10 is how hard to look for good symbols."""
+
+    @abstractmethod
+    def code(self, coder: Coder, params: Params, symbols: Symbols | None) -> Symbols:
+        """Pass the symbols of one unit through `coder`: the only place that fixes order and probabilities.
+
+        Symbols are whole numbers in float64 (floats of any kind under a RateMeter), None when decoding.
+        """
+
+    @abstractmethod
+    def synthesize(self, symbols: Symbols, params: Params, *, progress: Progress) -> Any:
+        """Map whole symbols to a signal."""
+
+    @abstractmethod
+    def embed(self, symbols: Symbols, params: Params) -> Tensor:
+        """Map whole symbols to the float tensor that learning uses, without synthesis."""
+
+    @abstractmethod
+    def loss(self, batch: Tensor) -> dict[str, Tensor]:
+        """Return `loss` (to minimise) and what it consists of, for a training batch."""
+
+    @abstractmethod
+    def shapes(self, params: Params) -> dict[str, tuple[int, ...]]:
+        """Return the shape of every whole symbol tensor, from the header alone."""
+
+    @abstractmethod
+    def units(self, params: Params) -> list[UnitSpec]:
+        """Split the symbols into units, in coding order."""
+
+    @abstractmethod
+    def fixed_point(self) -> dict[str, int]:
+        """Return the parameters that decide bits, by name, with their fraction bits; stored as integers."""
+
+    @abstractmethod
+    def freeze(self, device: str) -> None:
+        """Prepare trained networks for coding: round integer networks, choose the inference precision.
+
+        What decides bits stays on the CPU; analysis and synthesis move to `device`.
+        """
