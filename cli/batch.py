@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import click
-from codec.cli import exits
 
 from codec.atomic import atomic_path
+from codec.cli import exits
 from codec.errors import CodecError, ExistsError
 
 STDIO = "-"

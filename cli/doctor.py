@@ -6,8 +6,8 @@ import platform
 from importlib import metadata
 
 import click
-from codec.cli import exits
 
+from codec.cli import exits
 from codec.errors import CodecError
 
 _PACKAGES = ("codec", "torch", "numpy", "constriction", "pillow", "av", "click", "safetensors", "rich")
@@ -17,9 +17,9 @@ _PACKAGES = ("codec", "torch", "numpy", "constriction", "pillow", "av", "click",
 def command() -> int:
     """Check the installation and print what a bug report needs."""
     import torch
-    from codec.models.layers.precision import fast_dtype
 
     import codec
+    from codec.models.layers.precision import fast_dtype
 
     click.echo(f"python {platform.python_version()} on {platform.platform()}")
     click.echo("packages " + ", ".join(f"{name} {metadata.version(name)}" for name in _PACKAGES))

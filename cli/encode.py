@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+
 from codec.cli import batch
 
 _UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30}

@@ -7,16 +7,9 @@ import json
 from typing import Any
 
 import click
+
 from codec.cli import batch, exits
-
 from codec.errors import CodecError
-
-
-def _check(data: bytes) -> list[str]:
-    """Decode every unit's symbols and return what is wrong, one line a problem."""
-    from codec.stream import Stream
-
-    return Stream(data, tolerant=True).problems()
 
 
 @click.command("inspect")
@@ -31,14 +24,15 @@ def command(inputs: tuple[str, ...], check: bool, as_json: bool) -> int:
     for name in inputs:
         try:
             data = batch.read_input(name)
-            problems = _check(data) if check else []
-            report: dict[str, Any] = {"input": name} | dataclasses.asdict(Stream(data, tolerant=check).info)
+            stream = Stream(data, tolerant=check)
+            report: dict[str, Any] = {"input": name} | dataclasses.asdict(stream.info)
+            problems = stream.problems() if check else []
+            if check:
+                report |= {"problems": problems, "symbols": None if problems else stream.symbols_digest()}
         except (CodecError, OSError) as exc:
             click.echo(f"codec: {name}: {exits.message_of(exc)}", err=True)
             codes.append(exits.code_of(exc))
             continue
-        if check:
-            report["problems"] = problems
         click.echo(json.dumps(report) if as_json else _describe(report))
         if problems:
             codes.append(exits.DAMAGED)
@@ -60,5 +54,5 @@ def _describe(report: dict[str, Any]) -> str:
     ]
     lines += [f"  problem   {text}" for text in report.get("problems", [])]
     if report.get("problems") == []:
-        lines.append("  checked   all symbols decode")
+        lines.append(f"  checked   all symbols decode, SHA-256 {report['symbols'][:16]}...")
     return "\n".join(lines)

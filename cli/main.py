@@ -7,8 +7,8 @@ import sys
 from importlib import import_module
 
 import click
-from codec.cli import exits
 
+from codec.cli import exits
 from codec.errors import CodecError
 
 _COMMANDS = {  # name -> one line for --help, so that help imports nothing

@@ -174,7 +174,10 @@ def load(info: ModelInfo, device: str = "auto") -> System:
         MissingModelError: the weights are for another version of the system.
         ModelError: the weights do not fit.
     """
-    return _load(info.folder, info.digest, info.system, info.version, json.dumps(info.config), _device(device))
+    import torch
+
+    with torch.inference_mode(False):  # models are kept: they must serve callers that need gradients, too
+        return _load(info.folder, info.digest, info.system, info.version, json.dumps(info.config), _device(device))
 
 
 def _device(name: str) -> str:

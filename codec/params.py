@@ -18,7 +18,7 @@ MAX_SIDE = (1 << 31) - 1
 _COMMON = Field(
     "common",
     "bits",
-    "what the stream holds; the 2 bits left are zero",
+    "what the stream holds; the bit left is zero",
     parts=(
         ("quality", 11, QUALITY_STEPS, "quality x 10.24"),
         ("kind", 2, 3, "0 image, 1 audio, 2 video, 3 other"),

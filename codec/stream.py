@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import dataclass
 from functools import cached_property
@@ -113,6 +114,11 @@ class Stream:
             metadata=sizes,
         )
 
+    @property
+    def metadata(self) -> dict[str, bytes]:
+        """ICC, EXIF and XMP blocks by name (`icc`, `exif`, `xmp`)."""
+        return dict(self._container.metadata)
+
     def symbols(self) -> dict[str, Tensor]:
         """Entropy-decode and return the integer symbols, e.g. `y` [h, w, C] for walloc."""
         from codec.engine import images
@@ -126,6 +132,13 @@ class Stream:
 
         images.check_limits(self._params, **self._limits)
         return images.find_problems(self._container, self._system(), self._params)
+
+    def symbols_digest(self) -> str:
+        """Return the SHA-256 of all symbols as little-endian int32, tensors in order of name: the exact part."""
+        digest = hashlib.sha256()
+        for _, values in sorted(self.symbols().items()):
+            digest.update(values.numpy().astype("<i4").tobytes())
+        return digest.hexdigest()
 
     def latents(self) -> Tensor:
         """Return the float tensor that learning uses (walloc: [C, h, w]), without synthesis."""

@@ -24,11 +24,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from codec.models.layers import wavelet
-from codec.models.layers.precision import fast_dtype
-from codec.models.layers.quality import ANCHORS, interpolate
-from codec.models.layers.quincunx import QuincunxPrior
-from codec.models.layers.refine import refine
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -36,6 +31,11 @@ from codec.coding.coder import Coder, RateMeter
 from codec.coding.distributions import ScaleMixture
 from codec.coding.exact import ACTIVATION_BITS, ACTIVATION_MAX, EXP2_BITS, exp2, fix
 from codec.media.image import Image
+from codec.models.layers import wavelet
+from codec.models.layers.precision import fast_dtype
+from codec.models.layers.quality import ANCHORS, interpolate
+from codec.models.layers.quincunx import QuincunxPrior
+from codec.models.layers.refine import refine
 from codec.params import KINDS, QUALITY_STEPS, quality_index
 from codec.system import Params, Progress, Symbols, System, UnitSpec
 

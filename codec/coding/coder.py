@@ -23,8 +23,8 @@ from codec.coding.distributions import PRECISION, SCALE_MAX, SCALE_MIN, ScaleMix
 from codec.errors import CorruptError, DesyncError
 
 _CODER_BITS = 24  # fixed-point precision of constriction's default coders
-_EXCESS_CLASSES = 24  # magnitudes beyond the support are below 2**24
-SYMBOL_LIMIT = 1 << 24
+_EXCESS_CLASSES = 24  # magnitudes beyond the support are below 2**24, what a uniform model can hold
+SYMBOL_LIMIT = 1 << 22  # of a symbol; locations are smaller still
 
 _model = constriction.stream.model
 _queue = constriction.stream.queue
@@ -54,6 +54,9 @@ class TableModels:
     def __init__(self, tables: Tables) -> None:
         self.tables = tables
         self._models: dict[int, object] = {}
+
+    def __reduce__(self) -> tuple:
+        return TableModels, (self.tables,)  # constriction's models can be neither copied nor pickled
 
     def __getitem__(self, index: int):
         model = self._models.get(index)
@@ -118,7 +121,7 @@ class Writer(_Checked):
             excess = abs(value) - bound  # >= 1
             size = excess.bit_length() - 1
             head = 2 * size + (value < 0)
-            self._encoder.encode(np.array([head], np.int32), _model.Uniform(2 * (_EXCESS_CLASSES + 2)))
+            self._encoder.encode(np.array([head], np.int32), _model.Uniform(2 * _EXCESS_CLASSES))
             if size:
                 self._encoder.encode(np.array([excess - (1 << size)], np.int32), _model.Uniform(1 << size))
 
@@ -131,7 +134,7 @@ class Reader(_Checked):
     """Decodes symbols from bytes.
 
     Raises:
-        CorruptError: an escaped value is impossible.
+        CorruptError: a symbol is impossible.
     """
 
     def __init__(self, models: TableModels, payload: bytes) -> None:
@@ -145,7 +148,7 @@ class Reader(_Checked):
         order, runs = _runs(index)
         entries = np.empty(len(index), np.int64)
         for table, start, stop in runs:
-            entries[start:stop] = self._decoder.decode(self._models[table], stop - start)
+            entries[start:stop] = self._decode(self._models[table], stop - start)
         support = self._models.tables.supports[index[order]].astype(np.int64)
         residual = entries - support
         escaped = entries == 2 * support + 1
@@ -154,17 +157,23 @@ class Reader(_Checked):
         out = np.empty(len(index), np.int64)
         out[order] = residual
         out += shift
+        if len(out) and np.abs(out).max() >= SYMBOL_LIMIT:
+            raise CorruptError("a decoded symbol is out of range")
         self._note(out)
         return torch.from_numpy(out).to(location.dtype).reshape(location.shape)
 
+    def _decode(self, model: object, count: int) -> np.ndarray:
+        try:
+            return self._decoder.decode(model, count)
+        except AssertionError as exc:  # constriction notices a few of the payloads that no encoder writes
+            raise CorruptError("the payload is not one an encoder writes") from exc
+
     def _escape(self, bound: int) -> int:
-        head = int(self._decoder.decode(_model.Uniform(2 * (_EXCESS_CLASSES + 2))))
+        head = int(self._decode(_model.Uniform(2 * _EXCESS_CLASSES), 1)[0])
         size, negative = divmod(head, 2)
         excess = 1 << size
         if size:
-            excess += int(self._decoder.decode(_model.Uniform(1 << size)))
-        if excess + bound > 2 * SYMBOL_LIMIT:
-            raise CorruptError("an escaped symbol is out of range")
+            excess += int(self._decode(_model.Uniform(1 << size), 1)[0])
         return -(excess + bound) if negative else excess + bound
 
     def finish(self, check: int) -> None:

@@ -11,7 +11,7 @@ import torch
 from codec import checkpoint
 from codec.coding.coder import RateMeter, Reader, Writer
 from codec.container import Container, Unit
-from codec.errors import CorruptError, FormatError, LimitError
+from codec.errors import CorruptError, FormatError, LimitError, MediaError
 from codec.media import image as media
 from codec.media.image import Image
 from codec.params import IMAGE
@@ -42,10 +42,9 @@ def encode(
     """
     if not 1 <= effort <= 10:
         raise ValueError(f"effort {effort} is outside 1..10")
-    with torch.inference_mode(effort == 1):
-        symbols, params = system.analyze(
-            picture, quality=quality, effort=effort, progress=lambda f: progress(f * ANALYZE_SHARE)
-        )
+    symbols, params = system.analyze(
+        picture, quality=quality, effort=effort, progress=lambda f: progress(f * ANALYZE_SHARE)
+    )
     return pack(symbols, params, picture, model, system, strip=strip, progress=progress)
 
 
@@ -64,7 +63,7 @@ def pack(
 
     def code(spec: UnitSpec) -> Unit:
         writer = Writer(system.tables)
-        with torch.inference_mode():
+        with torch.no_grad():
             system.code(writer, spec.params, _select(symbols, spec))
         return Unit(writer.finish(), writer.check)
 
@@ -140,7 +139,7 @@ def _decode_unit(system: System, spec: UnitSpec, unit: Unit) -> Symbols:
     if unit.damaged is not None:
         raise unit.damaged
     reader = Reader(system.tables, unit.payload)
-    with torch.inference_mode():
+    with torch.no_grad():
         decoded = system.code(reader, spec.params, None)
     reader.finish(unit.check)
     return decoded
@@ -160,9 +159,14 @@ def find_problems(container: Container, system: System, params: Params) -> list[
 def decode(container: Container, params: Params, system: System, progress: Progress = no_progress) -> Image:
     """Return the picture of a parsed file, with alpha and metadata."""
     symbols = decode_symbols(container, system, params, lambda f: progress(0.4 * f))
-    with torch.inference_mode():
+    with torch.no_grad():
         picture = system.synthesize(symbols, params, progress=lambda f: progress(0.4 + 0.6 * f))
-    alpha = container.alpha and media.unpack_plane(container.alpha, params["width"], params["height"])
+    alpha = None
+    if container.alpha is not None:
+        try:
+            alpha = media.unpack_plane(container.alpha, params["width"], params["height"])
+        except MediaError as exc:
+            raise CorruptError(str(exc)) from exc
     return replace(picture, alpha=alpha, metadata=dict(container.metadata))
 
 
@@ -171,7 +175,7 @@ def estimate_bits(symbols: Symbols, params: Params, system: System) -> float:
     total = 0.0
     for spec in system.units(params):
         meter = RateMeter(system.shape, noise=False)
-        with torch.inference_mode():
+        with torch.no_grad():
             system.code(meter, spec.params, _select(symbols, spec))
         total += float(meter.bits.sum())
     return total

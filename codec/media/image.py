@@ -25,6 +25,9 @@ from codec.errors import LimitError, MediaError
 _DEEP = ("I;16", "I;16B", "I;16L", "I;16N")
 DEFAULT_MAX_PIXELS = 1 << 28  # 268 megapixels; raise it with max_pixels / --max-pixels
 _ORIENTATION = 0x0112
+_TIFF_XMP = 700
+_TIFF_DESCRIPTIVE = (270, 271, 272, 305, 306, 315, 33432, _ORIENTATION)  # description, make, ..., copyright
+_EXIF_DIRECTORIES = (0x8769, 0x8825)  # Exif, GPS
 _TO_MODE = {  # Pillow mode -> mode that loses nothing and that we carry
     "1": "L", "L": "L", "LA": "LA", "La": "LA", "RGB": "RGB", "RGBA": "RGBA", "RGBa": "RGBA", "RGBX": "RGB",
     "YCbCr": "RGB", "P": "RGB", "PA": "RGBA", "I;16": "I;16", "I;16B": "I;16", "I;16L": "I;16", "I;16N": "I;16",
@@ -80,7 +83,7 @@ def read(source: Any, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image:
         return _from_array(source)
     if isinstance(source, PIL.Image.Image):
         return _from_pillow(source, max_pixels, "image")
-    if hasattr(source, "detach"):
+    if hasattr(source, "cpu"):
         return _from_tensor(source)
     name = str(source) if isinstance(source, str | os.PathLike) else "image"
     with _wrapped(name):
@@ -154,7 +157,19 @@ def _deep_on_disk(image: PIL.Image.Image) -> bool:
 
 def _metadata(image: PIL.Image.Image) -> dict[str, bytes]:
     found = {"icc": image.info.get("icc_profile"), "exif": image.info.get("exif"), "xmp": image.info.get("xmp")}
+    if image.format == "TIFF":
+        found |= {"exif": _tiff_exif(image), "xmp": image.tag_v2.get(_TIFF_XMP)}
     return {key: value if isinstance(value, bytes) else str(value).encode() for key, value in found.items() if value}
+
+
+def _tiff_exif(image: PIL.Image.Image) -> bytes | None:
+    """Return the descriptive tags of a TIFF file as EXIF; the others describe how that file is stored."""
+    source, exif = image.getexif(), PIL.Image.Exif()
+    exif.update({tag: source[tag] for tag in _TIFF_DESCRIPTIVE if tag in source})
+    for directory in _EXIF_DIRECTORIES:
+        if source.get_ifd(directory):
+            exif.get_ifd(directory).update(source.get_ifd(directory))
+    return exif.tobytes() if exif or any(exif.get_ifd(d) for d in _EXIF_DIRECTORIES) else None
 
 
 def _from_array(array: np.ndarray) -> Image:
@@ -182,9 +197,13 @@ def to_pillow(image: Image) -> PIL.Image.Image:
     if image.alpha is not None:
         samples = np.dstack([samples, image.alpha])
     out = PIL.Image.fromarray(samples[..., 0] if samples.shape[2] == 1 else samples)
-    names = {"icc": "icc_profile", "exif": "exif", "xmp": "xmp"}
-    out.info.update({names[key]: value for key, value in image.metadata.items()})
+    out.info.update(pillow_info(image.metadata))
     return out
+
+
+def pillow_info(metadata: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Return metadata under the names Pillow uses in `Image.info`."""
+    return {"icc_profile" if key == "icc" else key: value for key, value in metadata.items()}
 
 
 _SAVE = {  # lossless or near-lossless settings: what was decoded is what is saved
@@ -244,6 +263,11 @@ def write(image: Image, file: BinaryIO | Path, format: str) -> list[str]:
         text = PngInfo()
         text.add_itxt("XML:com.adobe.xmp", options.pop("xmp").decode("utf-8", "replace"))
         options["pnginfo"] = text
+    if kind == "tiff" and "xmp" in options:
+        tags = PIL.Image.Exif()
+        tags.load(options.get("exif"))
+        tags[_TIFF_XMP] = options.pop("xmp")
+        options["exif"] = tags
     with _wrapped(f"writing {kind}"):
         pillow.save(file, format=kind, **options)
     return lost

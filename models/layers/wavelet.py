@@ -54,7 +54,8 @@ def packet_matrix(length: int) -> np.ndarray:
 @lru_cache(maxsize=256)
 def _matrix(length: int, inverse: bool) -> Tensor:
     matrix = packet_matrix(length)
-    return torch.from_numpy(np.linalg.inv(matrix) if inverse else matrix).float()
+    with torch.inference_mode(False):  # the result is kept: it must serve callers that need gradients, too
+        return torch.from_numpy(np.linalg.inv(matrix) if inverse else matrix).float()
 
 
 def _segments(length: int) -> list[tuple[int, int, int, int]]:

@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from codec.models.layers import wavelet
-from codec.models.walloc import BANDS, Walloc
 from PIL import Image
 
 from codec import checkpoint
+from codec.models.layers import wavelet
+from codec.models.walloc import BANDS, Walloc
 
 HERE = Path(__file__).parent
 SAVE_EVERY = 120  # seconds
@@ -169,17 +169,18 @@ def export(run: Run, recipe: dict[str, Any], folder: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", help="folder of the zoo with a recipe.toml")
+    parser.add_argument("model", help="name in the zoo, or folder, with a recipe.toml")
     parser.add_argument("--data", type=Path, required=True, help="folder of photographs")
     parser.add_argument("--run", type=Path, required=True, help="folder for checkpoint and metrics")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--export", action="store_true", help="write the run's weights to the zoo instead of training")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    recipe = tomllib.loads((HERE / args.model / "recipe.toml").read_text())
+    folder = HERE / args.model if (HERE / args.model).is_dir() else Path(args.model)
+    recipe = tomllib.loads((folder / "recipe.toml").read_text())
     run = Run(recipe, Crops(args.data), args.run)
     if args.export:
-        export(run, recipe, HERE / args.model)
+        export(run, recipe, folder)
     else:
         train(run)
 

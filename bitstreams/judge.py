@@ -1,0 +1,66 @@
+"""Judge a decoder by the conformance streams, through the command line.
+
+    python bitstreams/judge.py [--decoder codec]
+
+For each stream: `DECODER inspect --check --json` must report the recorded digest of the symbols, bit for bit, and
+`DECODER decode -o OUT.png` must give the recorded picture within the tolerance of conformance.json (largest and mean
+difference in levels of the sample range). Exit code 0 if all pass.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+HERE = Path(__file__).resolve().parent
+
+
+def judge(entry: dict, decoder: list[str], folder: Path) -> str | None:
+    """Return what is wrong with one stream, or None."""
+    environment = os.environ | {"CODEC_MODELS": str(HERE / "models")}
+    stream, out = HERE / entry["stream"], folder / "out.png"
+    result = subprocess.run([*decoder, "inspect", "--check", "--json", stream], capture_output=True, env=environment)
+    if result.returncode:
+        return f"inspect exits with {result.returncode}: {result.stderr.decode().strip()}"
+    symbols = json.loads(result.stdout)["symbols"]
+    if symbols != entry["symbols"]:
+        return f"symbols {symbols[:16]} instead of {entry['symbols'][:16]}"
+    result = subprocess.run([*decoder, "decode", "-f", stream, "-o", out], capture_output=True, env=environment)
+    if result.returncode:
+        return f"decode exits with {result.returncode}: {result.stderr.decode().strip()}"
+    with Image.open(out) as decoded, Image.open(HERE / entry["picture"]) as expected:
+        if (decoded.size, decoded.mode) != (expected.size, expected.mode):
+            return f"picture is {decoded.size} {decoded.mode} instead of {expected.size} {expected.mode}"
+        difference = np.abs(np.asarray(decoded, np.int64) - np.asarray(expected, np.int64))
+    largest, mean = int(difference.max()), float(difference.mean())
+    if largest > entry["tolerance"]["largest"] or mean > entry["tolerance"]["mean"]:
+        return f"picture differs by up to {largest} levels, {mean:.4f} on average; allowed {entry['tolerance']}"
+    return None
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--decoder", default="codec", help="command to run, with its options")
+    decoder = shlex.split(parser.parse_args().decoder)
+    entries = json.loads((HERE / "conformance.json").read_text())
+    failed = 0
+    with tempfile.TemporaryDirectory() as folder:
+        for entry in entries:
+            problem = judge(entry, decoder, Path(folder))
+            failed += problem is not None
+            print(f"{entry['stream']}: {problem or 'ok'}")
+    print(f"{len(entries) - failed} of {len(entries)} streams pass")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,119 @@
+import numpy as np
+import pytest
+import torch
+
+import codec
+from codec import checkpoint
+from codec.engine import images
+from codec.media.image import Image
+from codec.models import walloc
+from codec.models.layers import precision
+from codec.models.layers.refine import refine, soft_round
+from codec.system import no_progress
+
+from support import SMALL, picture_of
+
+
+def decode_with_tile(monkeypatch, data: bytes, side: int) -> np.ndarray:
+    monkeypatch.setattr(walloc, "TILE", side)
+    return codec.decode(data).samples
+
+
+def test_tiles_leave_no_seams(monkeypatch):
+    """Encoded and decoded in tiles of 64 pixels, a picture is what it is in one piece."""
+    picture = picture_of((200, 264, 3))
+    monkeypatch.setattr(walloc, "TILE", 1 << 20)
+    whole = codec.encode(picture, model=SMALL, quality=60)
+    monkeypatch.setattr(walloc, "TILE", 8)
+    assert codec.encode(picture, model=SMALL, quality=60) == whole
+    one, many = (decode_with_tile(monkeypatch, whole, side) for side in (1 << 20, 8))
+    np.testing.assert_array_equal(one, many)
+
+
+def test_units_tile_the_symbols(small_system):
+    params = {"width": 2100, "height": 1025, "quality": 0, "gray": 0, "deep": 0, "kind": 0}
+    covered = np.zeros(small_system.shapes(params)["y"], int)
+    for spec in small_system.units(params):
+        covered[spec.regions["y"]] += 1
+        rows, cols, _ = spec.regions["y"]
+        assert spec.params["grid"] == (1, rows.stop - rows.start, cols.stop - cols.start)
+    assert (covered == 1).all()
+    assert len(small_system.units(params)) == 6
+
+
+def test_many_units_decode_in_any_number_of_threads():
+    picture = picture_of((24, 3000, 3))
+    data = codec.encode(picture, model=SMALL, quality=50)
+    assert codec.open(data).info.units == 3
+    assert codec.decode(data).samples.shape == picture.shape
+
+
+def test_effort_lowers_the_cost(photo):
+    """More effort, lower rate + lambda * distortion in real bytes and decoded pixels."""
+    info = checkpoint.find_model(SMALL)
+    system = checkpoint.load(info)
+    weight = system.lambda_of(0.5)
+    costs = []
+    for effort in (1, 3, 6):
+        seen = []
+        data = codec.encode(photo, model=SMALL, quality=50, effort=effort, progress=seen.append)
+        assert seen == sorted(seen)
+        error = np.square(codec.decode(data).samples - photo.astype(float)).mean()
+        costs.append(8 * len(data) / (photo.size / 3) + weight * error)
+    assert costs[2] < costs[1] < costs[0]
+
+
+def test_refinement_never_gives_a_worse_cost():
+    y = torch.randn(1, 3, 4, 4)
+    cost = lambda z: (z - 0.3).abs().sum()  # noqa: E731
+    best = refine(cost, y, 4, no_progress)
+    assert torch.equal(best, best.round())
+    assert cost(best) <= cost(torch.floor(y + 0.5))
+
+
+def test_soft_round_runs_from_identity_to_rounding():
+    x = torch.linspace(-3, 3, 61)
+    torch.testing.assert_close(soft_round(x, 0.01), x, atol=1e-3, rtol=0)
+    away = x[(x - x.round()).abs() < 0.4]
+    torch.testing.assert_close(soft_round(away, 100.0), away.round(), atol=1e-3, rtol=0)
+
+
+def test_compander_inverts():
+    compander = walloc.Compander(4)
+    y = torch.randn(2, 4, 5, 5) * 20
+    torch.testing.assert_close(compander.expand(compander(y)), y, atol=1e-3, rtol=1e-4)
+
+
+def test_float32_and_bfloat16_synthesis_agree(monkeypatch, photo):
+    """Symbols equal, pixels close: what other processors decode."""
+    data = codec.encode(photo, model=SMALL, quality=60)
+    pictures, digests = [], set()
+    for dtype in (torch.float32, torch.bfloat16):
+        monkeypatch.setattr(walloc, "fast_dtype", lambda device, dtype=dtype: dtype)
+        checkpoint._load.cache_clear()
+        pictures.append(codec.decode(data).samples.astype(int))
+        digests.add(codec.open(data).symbols_digest())
+    checkpoint._load.cache_clear()
+    assert len(digests) == 1
+    assert np.abs(pictures[0] - pictures[1]).max() <= 2
+
+
+def test_fast_dtype_is_for_this_processor():
+    assert precision.fast_dtype("cpu") in (torch.float32, torch.bfloat16)
+    assert precision.fast_dtype("cuda") == torch.bfloat16
+
+
+@pytest.mark.parametrize("level", [0, 128, 255])
+def test_flat_pictures(level):
+    picture = np.full((40, 40, 3), level, np.uint8)
+    decoded = codec.decode(codec.encode(picture, model=SMALL, quality=90))
+    assert np.abs(decoded.samples.astype(int) - level).mean() < 8
+
+
+def test_extreme_samples_stay_in_range():
+    rng = np.random.default_rng(0)
+    picture = Image((rng.integers(0, 2, (64, 64, 3)) * 65535).astype(np.uint16))
+    info = checkpoint.find_model(SMALL)
+    system = checkpoint.load(info)
+    data = images.encode(picture, info, system, quality=100)
+    assert codec.decode(data).samples.shape == (64, 64, 3)
