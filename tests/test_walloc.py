@@ -54,13 +54,14 @@ def test_effort_lowers_the_cost(photo):
     system = checkpoint.load(info)
     weight = system.lambda_of(0.5)
     costs = []
-    for effort in (1, 3, 6):
+    for effort in (1, 3, 8):
         seen = []
         data = codec.encode(photo, model=SMALL, quality=50, effort=effort, progress=seen.append)
         assert seen == sorted(seen)
         error = np.square(codec.decode(data).samples - photo.astype(float)).mean()
         costs.append(8 * len(data) / (photo.size / 3) + weight * error)
-    assert costs[2] < costs[1] < costs[0]
+    assert costs[1] < costs[0]
+    assert costs[2] < 0.99 * costs[0]
 
 
 def test_refinement_never_gives_a_worse_cost():
@@ -69,6 +70,13 @@ def test_refinement_never_gives_a_worse_cost():
     best = refine(cost, y, 4, no_progress)
     assert torch.equal(best, best.round())
     assert cost(best) <= cost(torch.floor(y + 0.5))
+    assert torch.equal(refine(cost, y, 4, no_progress), best)
+
+
+def test_refinement_moves_across_rounding_boundaries():
+    y = torch.full((1, 1, 8, 8), 0.6)
+    best = refine(lambda z: (z * 3).abs().sum(), y, 8, no_progress)
+    assert best.abs().sum() < 16
 
 
 def test_soft_round_runs_from_identity_to_rounding():
