@@ -18,13 +18,13 @@ from codec.errors import CodecError
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a file on stdout.")
 def command(inputs: tuple[str, ...], check: bool, as_json: bool) -> int:
     """Show what is in .lcb files, without decoding. Checksums are verified."""
-    from codec.stream import Stream
+    import codec
 
     codes = []
     for name in inputs:
         try:
             data = batch.read_input(name)
-            stream = Stream(data, tolerant=check)
+            stream = codec.open(data, tolerant=check)
             report: dict[str, Any] = {"input": name} | dataclasses.asdict(stream.info)
             problems = stream.problems() if check else []
             if check:

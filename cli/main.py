@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import warnings
 from importlib import import_module
 
 import click
@@ -44,6 +45,7 @@ def _terminated(*_: object) -> None:
 
 def run() -> None:
     """Run the command line and exit with its code."""
+    warnings.filterwarnings("ignore", module="PIL")  # oddities of input files that change nothing
     signal.signal(signal.SIGTERM, _terminated)  # clean up temporary files as for Ctrl-C
     try:
         code = main.main(standalone_mode=False) or 0

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from codec import checkpoint, container
 from codec.errors import CodecError
 from codec.params import KINDS, quality_of, unpack
+from codec.rate import bits_per_pixel
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -108,7 +109,7 @@ class Stream:
             digest=parsed.digest.hex(),
             model=model,
             bytes=len(self._data),
-            bpp=8 * len(self._data) / (params["width"] * params["height"]),
+            bpp=bits_per_pixel(len(self._data), params["width"], params["height"]),
             payload_bytes=sum(len(unit.payload) for unit in parsed.units),
             units=len(parsed.units),
             metadata=sizes,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import os
-import warnings
+import threading
 from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -24,6 +24,7 @@ from codec.errors import LimitError, MediaError
 
 _DEEP = ("I;16", "I;16B", "I;16L", "I;16N")
 DEFAULT_MAX_PIXELS = 1 << 28  # 268 megapixels; raise it with max_pixels / --max-pixels
+_OPENING = threading.Lock()  # Pillow's size limit is a global
 _ORIENTATION = 0x0112
 _TIFF_XMP = 700
 _TIFF_DESCRIPTIVE = (270, 271, 272, 305, 306, 315, 33432, _ORIENTATION)  # description, make, ..., copyright
@@ -88,26 +89,33 @@ def read(source: Any, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image:
     name = str(source) if isinstance(source, str | os.PathLike) else "image"
     with _wrapped(name):
         file = io.BytesIO(source) if isinstance(source, bytes | bytearray | memoryview) else source
-        with PIL.Image.open(file) as opened:
+        with _open(file) as opened:
             return _from_pillow(opened, max_pixels, name)
 
 
 @contextmanager
 def _wrapped(name: str):
-    """Turn whatever Pillow raises on bad input into MediaError; treat its size warning as ours to judge."""
-    limit, PIL.Image.MAX_IMAGE_PIXELS = PIL.Image.MAX_IMAGE_PIXELS, None
+    """Turn whatever Pillow raises on bad input into MediaError."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
+        yield
     except (MediaError, LimitError, MemoryError, FileNotFoundError, PermissionError):
         raise
     except PIL.UnidentifiedImageError as exc:
         raise MediaError(f"{name}: not an image file that Pillow can read") from exc
     except Exception as exc:  # decoders raise almost anything on damaged files
         raise MediaError(f"{name}: cannot be read ({type(exc).__name__}: {exc})") from exc
-    finally:
-        PIL.Image.MAX_IMAGE_PIXELS = limit
+
+
+def _open(file: Any) -> PIL.Image.Image:
+    """Open an image file without decoding it, leaving its size for us to judge."""
+    PIL.Image.init()
+    formats = [name for name in PIL.Image.ID if name != "EPS"]  # reading EPS would run Ghostscript
+    with _OPENING:
+        limit, PIL.Image.MAX_IMAGE_PIXELS = PIL.Image.MAX_IMAGE_PIXELS, None
+        try:
+            return PIL.Image.open(file, formats=formats)
+        finally:
+            PIL.Image.MAX_IMAGE_PIXELS = limit
 
 
 def _from_pillow(image: PIL.Image.Image, max_pixels: int, name: str) -> Image:

@@ -1,7 +1,7 @@
 """Encoder effort: gradient descent on the latents of one file.
 
-Rounding is relaxed in two phases while Adam descends on rate + lambda * distortion. First each latent is drawn at random
-between its two neighbours, with probabilities that sharpen: stochastic Gumbel annealing (Yang, Bamler & Mandt,
+Rounding is relaxed in two phases while Adam descends on rate + lambda * distortion. First each latent is drawn at
+random between its two neighbours, with probabilities that sharpen: stochastic Gumbel annealing (Yang, Bamler & Mandt,
 "Improving Inference for Neural Image Compression", NeurIPS 2020, section 3.2), which finds the cheaper side of large
 decisions. Then `soft_round` (Agustsson & Theis, "Universally Quantized Neural Compression", NeurIPS 2020, equation 12)
 settles the small ones. The first gains most at low rates, the second at high ones. The decoder is unchanged, and the
