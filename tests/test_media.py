@@ -134,6 +134,11 @@ def test_unreadable_files(data):
         codec.read(data)
 
 
+def test_postscript_is_not_executed():
+    with pytest.raises(MediaError, match="not an image file"):
+        codec.read(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n")
+
+
 def test_pixel_limit():
     with pytest.raises(LimitError, match="max-pixels"):
         codec.read(DATA / "parrots.png", max_pixels=1000)

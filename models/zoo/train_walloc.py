@@ -29,16 +29,20 @@ FAST = ("log2_gain", "compand.", "prior.", "shape.")  # parameters that train at
 
 
 class Crops:
-    """Random crops of photographs held decoded in memory, mirrored and transposed at random."""
+    """Random crops of photographs held decoded in memory, mirrored and transposed at random.
 
-    def __init__(self, folder: Path) -> None:
+    Photographs smaller than `size` pixels on a side are left out.
+    """
+
+    def __init__(self, folder: Path, size: int) -> None:
         files = sorted(p for p in folder.rglob("*") if p.suffix in {".avif", ".png", ".jpg", ".webp"})
         self.images = []
         for path in files:
             with Image.open(path) as image:
-                self.images.append(np.asarray(image.convert("RGB")))
+                if min(image.size) >= size:
+                    self.images.append(np.asarray(image.convert("RGB")))
         if not self.images:
-            raise SystemExit(f"no images under {folder}")
+            raise SystemExit(f"no images of {size} pixels or more under {folder}")
 
     def batch(self, rng: np.random.Generator, count: int, size: int) -> torch.Tensor:
         """Return [count, 3, size, size] in -0.5..0.5."""
@@ -56,11 +60,11 @@ class Crops:
 
 
 @torch.no_grad()
-def packet_statistics(crops: Crops, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+def packet_statistics(crops: Crops, rng: np.random.Generator, size: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Return mean [192] and covariance [192, 192] of packet coefficients, in float64."""
     total, outer, count = torch.zeros(BANDS).double(), torch.zeros(BANDS, BANDS).double(), 0
     for _ in range(32):
-        y = wavelet.analysis(crops.batch(rng, 16, 256)).permute(0, 2, 3, 1).reshape(-1, BANDS).double()
+        y = wavelet.analysis(crops.batch(rng, 16, size)).permute(0, 2, 3, 1).reshape(-1, BANDS).double()
         total, outer, count = total + y.sum(0), outer + y.T @ y, count + len(y)
     mean = total / count
     return mean, outer / count - torch.outer(mean, mean)
@@ -91,7 +95,7 @@ class Run:
             self._load()
         else:
             folder.mkdir(parents=True, exist_ok=True)
-            self.model.initialize(*packet_statistics(crops, self.rng))
+            self.model.initialize(*packet_statistics(crops, self.rng, self.settings["late"][1]))
             self.average = {name: value.clone() for name, value in self.model.state_dict().items()}
 
     def _load(self) -> None:
@@ -138,7 +142,7 @@ class Run:
         with torch.no_grad():
             for name, value in self.model.state_dict().items():
                 self.average[name].lerp_(value, 1 - decay)
-        return {name: float(value) for name, value in losses.items()}
+        return {name: float(value.detach()) for name, value in losses.items()}
 
 
 def train(run: Run) -> None:
@@ -178,7 +182,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     folder = HERE / args.model if (HERE / args.model).is_dir() else Path(args.model)
     recipe = tomllib.loads((folder / "recipe.toml").read_text())
-    run = Run(recipe, Crops(args.data), args.run)
+    run = Run(recipe, Crops(args.data, recipe["train"]["late"][1]), args.run)
     if args.export:
         export(run, recipe, folder)
     else:
