@@ -36,6 +36,8 @@ class LcbImageFile(ImageFile.ImageFile):
         info = self._stream.info
         self._size = (info.width, info.height)
         deep = info.bit_depth == 16
+        if deep and info.channels > 1:
+            raise OSError("Pillow has no 16-bit RGB; use codec.decode(...).samples, or codec decode to png")
         self._mode = "I;16" if deep else {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[info.channels]
         self.info["quality"] = info.quality
         self.info.update(media.pillow_info(self._stream.metadata))

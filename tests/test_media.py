@@ -1,4 +1,6 @@
 import io
+import struct
+import zlib
 
 import numpy as np
 import PIL.Image
@@ -106,18 +108,39 @@ def test_cmyk_file_is_refused():
         codec.read(DATA / "cmyk.jpg")
 
 
-def test_sixteen_bit_colour_is_not_cut():
-    import struct
-    import zlib
+def deep_png(samples: np.ndarray) -> bytes:
+    """Write a PNG of [H, W, 3 or 4] uint16 samples by the book, so that nothing of ours is checked by itself."""
+    height, width, channels = samples.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in samples)
+    header = struct.pack(">IIBBBBB", width, height, 16, 2 if channels == 3 else 6, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    parts = [struct.pack(">I", len(b)) + k + b + struct.pack(">I", zlib.crc32(k + b)) for k, b in chunks]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
-    rows = b"".join(b"\0" + bytes(range(24)) for _ in range(4))
-    header = struct.pack(">IIBBBBB", 4, 4, 16, 2, 0, 0, 0)
-    data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    with pytest.raises(MediaError, match="16-bit colour"):
-        codec.read(data)
+def test_sixteen_bit_colour(tmp_path):
+    samples = np.random.default_rng(0).integers(0, 65536, (9, 13, 3)).astype(np.uint16)
+    np.testing.assert_array_equal(codec.read(deep_png(samples)).samples, samples)
+    opaque = np.dstack([samples, np.full((9, 13), 65535, np.uint16)])
+    np.testing.assert_array_equal(codec.read(deep_png(opaque)).samples, samples)
+    opaque[0, 0, 3] = 9
+    with pytest.raises(MediaError, match="transparency"):
+        codec.read(deep_png(opaque))
+    smooth = np.dstack([picture_of((40, 50), np.uint16)] * 3)
+    decoded = codec.decode(codec.encode(smooth, quality=90))
+    assert decoded.samples.dtype == np.uint16
+    metadata = codec.read(DATA / "rotated.jpg").metadata
+    out = io.BytesIO()
+    assert codec.write(Image(decoded.samples, None, metadata), out, "png") == []
+    again = codec.read(out.getvalue())
+    np.testing.assert_array_equal(again.samples, decoded.samples)
+    assert again.metadata["icc"] == metadata["icc"]
+    assert again.metadata["xmp"] == metadata["xmp"]
+    assert b"bikes" in again.metadata["exif"]
+    with pytest.raises(MediaError, match="use png"):
+        codec.write(decoded, io.BytesIO(), "tiff")
+    with pytest.raises(MediaError, match="no 16-bit RGB"):
+        media.to_pillow(decoded)
 
 
 def test_animations_are_refused():

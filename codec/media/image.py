@@ -125,6 +125,11 @@ def _from_pillow(image: PIL.Image.Image, max_pixels: int, name: str) -> Image:
         raise MediaError(f"{name}: the image has no pixels")
     _refuse_lossy(image, name)
     metadata = _metadata(image)
+    if _is_deep_png(image):
+        from codec.media import deep  # loads FFmpeg
+
+        image.fp.seek(0)
+        return Image(deep.read_png(image.fp.read()), None, metadata)
     if image.getexif().get(_ORIENTATION, 1) != 1:
         image = ImageOps.exif_transpose(image)
         if "exif" in metadata:
@@ -150,8 +155,8 @@ def _refuse_lossy(image: PIL.Image.Image, name: str) -> None:
     if image.mode not in _TO_MODE:
         advice = "convert it to RGB with its profile first" if image.mode in ("CMYK", "LAB") else "convert it first"
         raise MediaError(f"{name}: {image.mode} samples cannot be carried; {advice}")
-    if image.mode not in _DEEP and _deep_on_disk(image):
-        raise MediaError(f"{name}: 16-bit colour would be cut to 8 bits; convert it to 8 bits (or 16-bit gray) first")
+    if image.mode not in _DEEP and _deep_on_disk(image) and not _is_deep_png(image):
+        raise MediaError(f"{name}: 16-bit {image.format} colour would be cut to 8 bits; convert it to PNG or to 8 bits")
     frames = getattr(image, "n_frames", 1)
     if frames > 1 and image.format != "MPO":  # the other frames of an MPO photograph are previews and depth
         raise MediaError(f"{name}: {frames} frames, only single images can be coded; extract the frame you want")
@@ -161,6 +166,10 @@ def _deep_on_disk(image: PIL.Image.Image) -> bool:
     """Tell whether the file holds more than 8 bits a sample, from the raw mode Pillow is about to convert."""
     arguments = [part for tile in getattr(image, "tile", []) for part in np.atleast_1d(np.array(tile[3], object))]
     return any(";16" in str(part) or str(part).startswith("I;") for part in arguments)
+
+
+def _is_deep_png(image: PIL.Image.Image) -> bool:
+    return image.format == "PNG" and image.mode in ("RGB", "RGBA") and _deep_on_disk(image)
 
 
 def _metadata(image: PIL.Image.Image) -> dict[str, bytes]:
@@ -200,8 +209,14 @@ def _from_tensor(tensor: Any) -> Image:
 
 
 def to_pillow(image: Image) -> PIL.Image.Image:
-    """Return a Pillow image (L, LA, RGB, RGBA or I;16) with the metadata in its `info`."""
+    """Return a Pillow image (L, LA, RGB, RGBA or I;16) with the metadata in its `info`.
+
+    Raises:
+        MediaError: it is 16-bit colour, which Pillow does not have.
+    """
     samples = image.samples
+    if samples.dtype == np.uint16 and samples.shape[2] == 3:
+        raise MediaError("Pillow has no 16-bit RGB; use codec.decode(...).samples, or decode to png")
     if image.alpha is not None:
         samples = np.dstack([samples, image.alpha])
     out = PIL.Image.fromarray(samples[..., 0] if samples.shape[2] == 1 else samples)
@@ -262,6 +277,16 @@ def write(image: Image, file: BinaryIO | Path, format: str) -> list[str]:
         raise MediaError(f"{kind} cannot hold 16 bits a sample; decode to png or tiff")
     lost = sorted(set(image.metadata) - holds)
     kept = replace(image, metadata={k: v for k, v in image.metadata.items() if k in holds})
+    if image.samples.dtype == np.uint16 and image.samples.shape[2] == 3:
+        if kind != "png" or image.alpha is not None:
+            raise MediaError(
+                f"cannot write 16-bit colour{' with alpha' * (image.alpha is not None)} as {kind}; use png"
+            )
+        from codec.media import deep  # loads FFmpeg
+
+        data = deep.write_png(image.samples, kept.metadata)
+        file.write_bytes(data) if isinstance(file, Path) else file.write(data)
+        return lost
     options: dict[str, Any] = dict(_SAVE.get(kind, {}))
     pillow = to_pillow(kept)
     options.update({key: pillow.info[key] for key in ("icc_profile", "exif", "xmp") if key in pillow.info})
