@@ -60,7 +60,7 @@ def test_size_is_the_estimate(models):
 
 def test_models_have_exactly_the_integer_tables(models):
     """constriction places its left edges at 2**8 times our cumulative frequencies, to the unit."""
-    for index in (0, 5, 100, 191, 192, 216):
+    for index in (0, 5, 100, 255, 256, 272):
         frequencies = models.tables.table(index).astype(np.int64) << 8
         left = np.concatenate([[0], np.cumsum(frequencies)])
         assert left[-1] == 1 << 24
@@ -132,13 +132,13 @@ def test_random_payloads_never_crash(payload, seed):
 
 def test_tables_are_valid_and_cover_the_index(models):
     tables = models.tables
-    assert table_count() == len(tables.supports) == 217
+    assert table_count() == len(tables.supports) == 273
     for index in range(table_count()):
         frequencies = tables.table(index).astype(int)
         assert frequencies.sum() == 1 << PRECISION
         assert frequencies.min() >= 1
     location = torch.linspace(-3, 3, 1537).double()
-    for log2_scale in (-100.0, -4.0, 0.0, 1.99, 2.0, 8.0, 100.0):
+    for log2_scale in (-100.0, -4.0, 0.0, 3.99, 4.0, 8.0, 100.0):
         index, shift = table_index(location, torch.full_like(location, log2_scale))
         assert 0 <= int(index.min()) <= int(index.max()) < table_count()
         assert (location - shift).abs().max() <= 1
@@ -150,8 +150,8 @@ def test_index_matches_the_format_document():
         index, shift = table_index(location, torch.full_like(location, log2_scale))
         for m, i, s in zip(location.tolist(), index.tolist(), shift.tolist(), strict=True):
             eighths = int(np.floor(8 * m + 0.5))
-            fine = level < 24
-            assert i == (8 * level + (eighths & 7) if fine else 168 + level)
+            fine = level < 32
+            assert i == (8 * level + (eighths & 7) if fine else 224 + level)
             assert s == (eighths >> 3 if fine else int(np.floor(m + 0.5)))
 
 
@@ -161,7 +161,7 @@ def test_damaged_tables_are_refused(models):
     wrong[0] += 1
     with pytest.raises(ModelError, match="sum"):
         Tables(wrong, tables.supports)
-    with pytest.raises(ModelError, match="217"):
+    with pytest.raises(ModelError, match="273"):
         Tables(tables.frequencies, tables.supports[:-1])
     with pytest.raises(ModelError, match="fit"):
         Tables(tables.frequencies[:-1], tables.supports)

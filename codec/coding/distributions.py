@@ -3,8 +3,9 @@
 One family serves every latent: a zero-mean scale mixture of Gaussians whose shape (weights and relative
 scales) is learned once per model, so heavy tails need no second network. A symbol `k` with location `mu` and
 log2 scale `s` (both in units of the quantization step) is coded as `k - floor(mu)` with the table for
-(`s` to a quarter of an octave, the fraction of `mu` to an eighth). Wide tables ignore the fraction: above a
-scale of 4 a shift of half a step costs less than 0.1 % of the bits.
+(`s` to a quarter of an octave, the fraction of `mu` to an eighth). Wide tables, above a
+scale of 16, ignore the fraction: measured on photographs this costs 0.2 % of the bits (0.9 % from a scale of 4 on,
+because the learned mixture is narrower than its nominal scale).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from codec.errors import ModelError
 SCALE_BITS = 2  # table spacing: quarter octaves
 SCALE_MIN, SCALE_MAX = -4.0, 8.0  # log2 of the scale, in steps
 FRACTION_BITS = 3  # location spacing of narrow tables: eighths of a step
-FINE_SCALE_MAX = 2.0  # log2 scale up to which the fraction of the location is used
+FINE_SCALE_MAX = 4.0  # log2 scale up to which the fraction of the location is used
 PRECISION = 16  # bits of a frequency; constriction works with 24, so tables are scaled up exactly
 SUPPORT_MAX = 512  # residuals beyond the table's support are escaped
 
