@@ -43,6 +43,7 @@ BANDS = 3 * wavelet.BLOCK**2
 UNIT = 128  # side of a unit in latents: 1024 pixels
 TILE = 128  # side of a tile of synthesis in latents
 _ANALYSIS_HALO = wavelet.HALO // wavelet.BLOCK + 1  # latents: the packets' reach and the 3x3 map
+_TRADE_SPAN = 0.04  # of the quality scale: where `_refine` looks what bits are worth
 _LIMIT = 1 << 20  # symbols saturate here; only extreme gains come near
 
 
@@ -264,10 +265,11 @@ class Walloc(System):
         y = torch.empty(rows, cols, latents, dtype=torch.int32)
         tiles = list(_tiles(rows, cols, TILE))
         for i, (r, c) in enumerate(tiles):
-            y_tile = self._latents(signal.samples, r, c) * gain
+            v = self._latents(signal.samples, r, c)
+            y_tile = v * gain
             if effort > 1:
                 part = lambda f, i=i: progress((i + f) / len(tiles))  # noqa: E731
-                y_tile = self._refine(signal.samples, r, c, y_tile, params, effort, part)
+                y_tile = self._refine(_pixels(signal.samples, r, c), v, self._t(params).float(), effort, part)
             y[r, c] = torch.floor(y_tile + 0.5).clamp(-_LIMIT, _LIMIT)[0].permute(1, 2, 0).int()
             progress((i + 1) / len(tiles))
         return {"y": y}, params
@@ -278,21 +280,37 @@ class Walloc(System):
         x = _pixels(samples, big_r, big_c).to(self.g_a.weight.device)
         return self.compand(self.g_a(wavelet.analysis(x)))[..., inner_r, inner_c].cpu()
 
-    def _refine(self, samples, r, c, y: Tensor, params: Params, effort: int, progress: Progress) -> Tensor:
-        """Move latents of one tile to lower rate + lambda * distortion; see `models.layers.refine`."""
-        target = _pixels(samples, r, c)
-        t = self._t(params).float()
+    def _refine(self, target: Tensor, v: Tensor, t: Tensor, effort: int, progress: Progress) -> Tensor:
+        """Return latents of one tile that cost less than rounding v * gain; see `models.layers.refine`.
+
+        Bits are traded for squared error at the rate at which plain rounding trades them around this quality for this
+        very tile. With the lambda of training instead, refined files would drift along the curve, not below it.
+
+        Args:
+            target: [1, 3, H, W], v: companded latents [1, C, H/8, W/8], t: quality [1] in 0..1.
+        """
         twin = self._differentiable()
-        step = torch.exp2(-twin._gain(t))[:, :, None, None]
-        scale = twin.lambda_of(t) * 255**2 * target[0].numel() / target.shape[1]  # bits of the whole tile
 
-        def cost(y_hat: Tensor) -> Tensor:
+        def measure(y: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+            """Return bits and squared error of latents in quantization steps."""
             meter = RateMeter(twin.shape, noise=False)
-            twin.code(meter, {"grid": (1, *y.shape[2:]), "t": t}, {"y": y_hat.permute(0, 2, 3, 1)})
-            x_hat = wavelet.synthesis(twin.g_s(twin.compand.expand(y_hat * step), t))
-            return meter.bits.sum() + scale * (x_hat - target).pow(2).mean()
+            twin.code(meter, {"grid": (1, *y.shape[2:]), "t": t}, {"y": y.permute(0, 2, 3, 1)})
+            step = torch.exp2(-twin._gain(t))[:, :, None, None]
+            x_hat = wavelet.synthesis(twin.g_s(twin.compand.expand(y * step), t))
+            return meter.bits.sum(), (x_hat - target).square().sum()
 
-        return refine(cost, y, effort, progress)
+        gain = lambda t: torch.exp2(twin._gain(t))[:, :, None, None]  # noqa: E731
+        ends = [(t + shift).clamp(0, 1) for shift in (-_TRADE_SPAN, _TRADE_SPAN)]
+        (low_bits, high_error), (high_bits, low_error) = (measure(fix(v * gain(end), 0), end) for end in ends)
+        weight = self.lambda_of(t) * 255**2 / 3  # bits for a unit of squared error, as in training
+        if high_bits > low_bits and high_error > low_error:
+            weight = (high_bits - low_bits) / (high_error - low_error)
+
+        def cost(y: Tensor) -> Tensor:
+            bits, error = measure(y, t)
+            return bits + weight * error
+
+        return refine(cost, v * gain(t), effort, progress)
 
     @torch.no_grad()
     def synthesize(self, symbols: Symbols, params: Params, *, progress: Progress) -> Image:

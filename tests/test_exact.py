@@ -92,6 +92,15 @@ def test_agrees_with_integer_arithmetic():
     assert torch.equal(layer(x) * 1024, ((total + 512) >> 10).clamp(-65536, 65536).double())
 
 
+def test_fast_and_plain_path_agree():
+    layer = ExactLinear(30, 5, relu=True)
+    layer.freeze()
+    x = fix(torch.randn(2, 50, 30).double() * 9, exact.ACTIVATION_BITS)
+    fast = layer.requires_grad_(False)(x)
+    layer.frozen = False
+    assert torch.equal(layer(x), fast)
+
+
 def test_overflow_is_refused():
     layer = ExactLinear(4, 4, relu=True)
     layer.weight.data.fill_(1e12)

@@ -5,6 +5,7 @@ import torch
 import codec
 from codec import checkpoint
 from codec.engine import images
+from codec.evaluation.bd import rate_at
 from codec.media.image import Image
 from codec.models import walloc
 from codec.models.layers import precision
@@ -48,20 +49,20 @@ def test_many_units_decode_in_any_number_of_threads():
     assert codec.decode(data).samples.shape == picture.shape
 
 
-def test_effort_lowers_the_cost(photo):
-    """More effort, lower rate + lambda * distortion in real bytes and decoded pixels."""
-    info = checkpoint.find_model(SMALL)
-    system = checkpoint.load(info)
-    weight = system.lambda_of(0.5)
-    costs = []
-    for effort in (1, 3, 8):
+def test_effort_saves_bits_at_equal_psnr(photo):
+    """In real bytes and decoded pixels, against the curve of effort 1."""
+    original = Image(photo)
+
+    def point(quality: float, effort: int) -> tuple[int, float]:
         seen = []
-        data = codec.encode(photo, model=SMALL, quality=50, effort=effort, progress=seen.append)
+        data = codec.encode(photo, model=SMALL, quality=quality, effort=effort, progress=seen.append)
         assert seen == sorted(seen)
-        error = np.square(codec.decode(data).samples - photo.astype(float)).mean()
-        costs.append(8 * len(data) / (photo.size / 3) + weight * error)
-    assert costs[1] < costs[0]
-    assert costs[2] < 0.99 * costs[0]
+        return len(data), codec.psnr_of(codec.decode(data), original)
+
+    curve = list(zip(*(point(quality, 1) for quality in (0, 20, 40, 60, 80, 100)), strict=True))
+    for quality in (25, 55):
+        size, psnr = point(quality, 5)
+        assert size < 0.98 * rate_at(*curve, psnr)
 
 
 def test_refinement_never_gives_a_worse_cost():

@@ -195,8 +195,9 @@ class RateMeter:
     Args:
         shape: the family behind the tables.
         noise: add uniform noise to unquantized symbols, the usual relaxation of rounding (Balle et al.,
-            "End-to-end Optimized Image Compression", ICLR 2017, section 3). Without it bits are counted for the
-            symbols as they are, whole or not. What the meter returns, the context of later symbols, is rounded.
+            "End-to-end Optimized Image Compression", ICLR 2017, section 3); what the meter returns, the context of
+            later symbols, is then rounded and passes no gradients. Without noise bits are counted for the symbols
+            as they are, whole or not, and they are returned as they are: gradients reach them through contexts, too.
 
     Attributes:
         bits: [B] total so far, for symbols [B, ...].
@@ -211,4 +212,4 @@ class RateMeter:
         sample = symbols + torch.rand_like(symbols) - 0.5 if self._noise else symbols
         bits = self._shape.bits(sample - location, log2_scale.clamp(SCALE_MIN, SCALE_MAX))
         self.bits = self.bits + bits.flatten(1).sum(1)
-        return torch.floor(symbols.detach() + 0.5)
+        return torch.floor(symbols.detach() + 0.5) if self._noise else symbols

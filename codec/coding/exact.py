@@ -89,9 +89,14 @@ class ExactLinear(nn.Module):
         self.frozen = False
 
     def forward(self, x: Tensor) -> Tensor:
+        low = 0.0 if self.relu else -ACTIVATION_MAX
+        if self.frozen and x.dtype == torch.float64:  # the same numbers, without copies and gradients
+            y = torch.addmm(self.bias, x.flatten(0, -2), self.weight.T).reshape(*x.shape[:-1], -1)
+            scale = float(1 << ACTIVATION_BITS)
+            return y.mul_(scale).add_(0.5).floor_().div_(scale).clamp_(low, ACTIVATION_MAX)
         weight = self.weight if self.frozen else fix(self.weight, WEIGHT_BITS)
         y = torch.matmul(x, weight.T) + fix(self.bias, ACTIVATION_BITS)
-        return fix(y, ACTIVATION_BITS).clamp(0.0 if self.relu else -ACTIVATION_MAX, ACTIVATION_MAX)
+        return fix(y, ACTIVATION_BITS).clamp(low, ACTIVATION_MAX)
 
     @torch.no_grad()
     def freeze(self) -> None:

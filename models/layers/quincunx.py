@@ -142,7 +142,7 @@ class QuincunxPrior(nn.Module):
         first = Lattice(slice(0, height, COARSE), slice(0, width, COARSE))
         rows, cols = first.shape(height, width)
         location, log2_scale = (p.expand(batch, rows * cols, -1) for p in fix(self.first, ACTIVATION_BITS))
-        first.write(canvas, step([first], slice(0, self.channels), location, log2_scale).detach())
+        first.write(canvas, step([first], slice(0, self.channels), location, log2_scale))
         for h, kind, lattices in passes(height, width):
             net = self.nets[f"{kind}{h}"]
             context = torch.cat([_neighbours(padded, kind, h, lattice, canvas, condition) for lattice in lattices], 1)
@@ -153,7 +153,7 @@ class QuincunxPrior(nn.Module):
                 location, log2_scale = net.parameters_of(group, features, known)
                 known = torch.cat([known, step(lattices, channels, location, log2_scale)], -1)
             for lattice, values in zip(lattices, known.split([at.count(canvas) for at in lattices], 1), strict=True):
-                lattice.write(canvas, values.detach())
+                lattice.write(canvas, values)
         return canvas
 
 

@@ -1,6 +1,6 @@
 """Benchmark of the image models: rates, distortions, times and memory, with the anchors in the same run.
 
-    python tests/benchmarks/images.py rd KODAK_FOLDER [--models ...] [--efforts 1] [--published kodak_rd.json]
+    python tests/benchmarks/images.py rd KODAK_FOLDER [--models ...] [--efforts 1 8]
     python tests/benchmarks/images.py speed KODAK_FOLDER
     python tests/benchmarks/images.py memory PHOTO
     python tests/benchmarks/images.py startup STREAM
@@ -91,9 +91,9 @@ def columns(rows: list[dict]) -> tuple[list[float], list[float]]:
 
 def measure_rd(args: argparse.Namespace) -> None:
     """Curves of models and anchors, BD-rates, and the comparison with published WaLLoC."""
-    files = photographs(args.folder)
+    files = photographs(args.folder)[:: args.every]
     curves = {}
-    for kind in ANCHORS:
+    for kind in [] if args.no_anchors else ANCHORS:
         print(kind, ANCHORS[kind][0])
         curves[kind] = anchor_curve(files, kind)
     for model in args.models:
@@ -199,6 +199,8 @@ def main() -> None:
     rd.add_argument("--models", **models)
     rd.add_argument("--efforts", type=int, nargs="+", default=[1])
     rd.add_argument("--qualities", type=float, nargs="+", default=QUALITIES)
+    rd.add_argument("--every", type=int, default=1, help="take every n-th image only")
+    rd.add_argument("--no-anchors", action="store_true")
     rd.add_argument("--json", type=Path, help="also write the curves there")
     rd.set_defaults(run=measure_rd)
     speed = commands.add_parser("speed")
