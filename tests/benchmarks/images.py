@@ -200,6 +200,7 @@ def main() -> None:
     rd.add_argument("--efforts", type=int, nargs="+", default=[1])
     rd.add_argument("--qualities", type=float, nargs="+", default=QUALITIES)
     rd.add_argument("--every", type=int, default=1, help="take every n-th image only")
+    rd.add_argument("--threads", type=int, default=THREADS)
     rd.add_argument("--no-anchors", action="store_true")
     rd.add_argument("--json", type=Path, help="also write the curves there")
     rd.set_defaults(run=measure_rd)
@@ -216,7 +217,7 @@ def main() -> None:
     startup.add_argument("stream", type=Path)
     startup.set_defaults(run=measure_startup)
     args = parser.parse_args()
-    torch.set_num_threads(THREADS)
+    torch.set_num_threads(getattr(args, "threads", THREADS))
     args.run(args)
 
 
