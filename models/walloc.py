@@ -268,7 +268,7 @@ class Walloc(System):
             v = self._latents(signal.samples, r, c)
             y_tile = v * gain
             if effort > 1:
-                part = lambda f, i=i: progress((i + f) / len(tiles))  # noqa: E731
+                part = lambda f, i=i: progress((i + f) / len(tiles))
                 y_tile = self._refine(_pixels(signal.samples, r, c), v, self._t(params).float(), effort, part)
             y[r, c] = torch.floor(y_tile + 0.5).clamp(-_LIMIT, _LIMIT)[0].permute(1, 2, 0).int()
             progress((i + 1) / len(tiles))
@@ -299,7 +299,7 @@ class Walloc(System):
             x_hat = wavelet.synthesis(twin.g_s(twin.compand.expand(y * step), t))
             return meter.bits.sum(), (x_hat - target).square().sum()
 
-        gain = lambda t: torch.exp2(twin._gain(t))[:, :, None, None]  # noqa: E731
+        gain = lambda t: torch.exp2(twin._gain(t))[:, :, None, None]
         ends = [(t + shift).clamp(0, 1) for shift in (-_TRADE_SPAN, _TRADE_SPAN)]
         (low_bits, high_error), (high_bits, low_error) = (measure(fix(v * gain(end), 0), end) for end in ends)
         weight = self.lambda_of(t) * 255**2 / 3  # bits for a unit of squared error, as in training

@@ -126,7 +126,7 @@ def test_targets_out_of_reach(target, photo):
 def test_bisection_finds_the_boundary(steps):
     from codec.params import quality_index
 
-    attempt = lambda quality: quality_index(quality)  # noqa: E731
+    attempt = lambda quality: quality_index(quality)
     assert rate.largest_below(attempt, float, steps, "x") == steps
     assert rate.smallest_above(attempt, float, steps, "x") == steps
 

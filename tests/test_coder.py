@@ -61,26 +61,14 @@ def test_size_is_the_estimate(models):
 def test_models_have_exactly_the_integer_tables(models):
     """constriction places its left edges at 2**8 times our cumulative frequencies, to the unit."""
     for index in (0, 5, 100, 255, 256, 272):
-        frequencies = models.tables.table(index).astype(np.int64) << 8
-        left = np.concatenate([[0], np.cumsum(frequencies)])
+        left = np.concatenate([[0], np.cumsum(models.tables.table(index).astype(np.int64) << 8)])
         assert left[-1] == 1 << 24
-
-        def cdf(x, left=left):
-            return left[min(max(int(np.ceil(x)), 0), len(left) - 1)] / (1 << 24)
-
-        # Code symbols one at a time after a skewed start: identical words mean identical intervals.
-        symbols = np.arange(len(frequencies), dtype=np.int32)
-        encoder = constriction.stream.queue.RangeEncoder()
-        encoder.encode(symbols, models[index])
-        words = encoder.get_compressed()
-        decoder = constriction.stream.queue.RangeDecoder(words)
-        assert (decoder.decode(models[index], len(symbols)) == symbols).all()
-        assert _intervals(models[index], len(frequencies)) == left.tolist()
+        assert _intervals(models[index], len(left) - 1) == left.tolist()
 
 
 def _intervals(model, size: int) -> list[int]:
     """Recover the left edges of a model by decoding every boundary value of the first 24 bits."""
-    decode = lambda quantile: int(  # noqa: E731
+    decode = lambda quantile: int(
         constriction.stream.queue.RangeDecoder(np.array([quantile << 8 & 0xFFFFFFFF, 0], np.uint32)).decode(model)
     )
     edges = [0]

@@ -66,7 +66,7 @@ def test_effort_saves_bits_at_equal_psnr(photo):
 
 def test_refinement_never_gives_a_worse_cost():
     y = torch.randn(1, 3, 4, 4)
-    cost = lambda z: (z - 0.3).abs().sum()  # noqa: E731
+    cost = lambda z: (z - 0.3).abs().sum()
     best = refine(cost, y, 4, no_progress)
     assert torch.equal(best, best.round())
     assert cost(best) <= cost(torch.floor(y + 0.5))

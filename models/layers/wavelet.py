@@ -30,8 +30,8 @@ _GAIN = 2**0.5 / 1.230174104914001  # a low band keeps sqrt(2) times the mean, a
 def _split(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """One level along axis 0 (even length) by lifting with whole-sample reflection."""
     even, odd = x[0::2].copy(), x[1::2].copy()
-    after = lambda a: np.concatenate([a[1:], a[-1:]])  # noqa: E731
-    before = lambda a: np.concatenate([a[:1], a[:-1]])  # noqa: E731
+    after = lambda a: np.concatenate([a[1:], a[-1:]])
+    before = lambda a: np.concatenate([a[:1], a[:-1]])
     odd += _ALPHA * (even + after(even))
     even += _BETA * (odd + before(odd))
     odd += _GAMMA * (even + after(even))

@@ -81,7 +81,7 @@ def curve(files: list[Path], settings: list, encode: Callable, decode: Callable)
 
 def anchor_curve(files: list[Path], kind: str) -> list[dict]:
     """Return the curve of one of Pillow's encoders."""
-    encode = lambda picture, quality: pillow_bytes(Image.fromarray(picture.samples), kind, quality)  # noqa: E731
+    encode = lambda picture, quality: pillow_bytes(Image.fromarray(picture.samples), kind, quality)
     return curve(files, list(ANCHORS[kind][1]), encode, codec.read)
 
 
@@ -100,7 +100,7 @@ def measure_rd(args: argparse.Namespace) -> None:
         for effort in args.efforts:
             name = f"{model} -e {effort}"
             print(name)
-            encode = lambda p, q, m=model, e=effort: codec.encode(p, model=m, quality=q, effort=e)  # noqa: E731
+            encode = lambda p, q, m=model, e=effort: codec.encode(p, model=m, quality=q, effort=e)
             curves[name] = curve(files, args.qualities, encode, codec.decode)
     print("\nBD-rate in % (PSNR, mean over images), negative: fewer bits")
     names = list(curves)
@@ -180,7 +180,7 @@ def measure_memory(args: argparse.Namespace) -> None:
 def measure_startup(args: argparse.Namespace) -> None:
     """Seconds of whole processes, beside the bare interpreter."""
     command = str(Path(sys.executable).with_name("codec"))
-    run = lambda *words: subprocess.run(words, capture_output=True, check=True)  # noqa: E731
+    run = lambda *words: subprocess.run(words, capture_output=True, check=True)
     jobs = {
         "python -c pass": lambda: run(sys.executable, "-c", "pass"),
         "codec --help": lambda: run(command, "--help"),
