@@ -18,6 +18,7 @@ import click
 from codec.atomic import atomic_path
 from codec.cli import exits
 from codec.errors import CodecError, ExistsError
+from codec.limits import MAX_PIXELS
 
 STDIO = "-"
 
@@ -234,7 +235,11 @@ def shared_options(command: Callable) -> Callable:
             click.option("--skip-existing", is_flag=True, help="Leave inputs alone whose output exists."),
             click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True),
             click.option(
-                "--max-pixels", type=click.IntRange(1), default=1 << 28, show_default=True, help="Refuse larger images."
+                "--max-pixels",
+                type=click.IntRange(1),
+                default=MAX_PIXELS,
+                show_default=True,
+                help="Refuse larger images.",
             ),
             click.option("--json", "as_json", is_flag=True, help="Print one JSON object a file on stdout."),
         )

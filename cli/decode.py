@@ -10,12 +10,15 @@ from typing import Any
 import click
 
 from codec.cli import batch
+from codec.limits import MAX_MEMORY
 
 
 @click.command("decode")
 @click.argument("inputs", nargs=-1, required=True, metavar="IN...", type=click.Path(exists=True, allow_dash=True))
 @click.option("--to", "format_name", metavar="FORMAT", help="png, webp, tiff, jpeg, ... [default: of OUT, else png]")
-@click.option("--max-memory", type=click.IntRange(1), default=8192, show_default=True, help="MiB a decode may take.")
+@click.option(
+    "--max-memory", type=click.IntRange(1), default=MAX_MEMORY >> 20, show_default=True, help="MiB a decode may take."
+)
 @batch.shared_options
 def command(
     inputs: tuple[str, ...],

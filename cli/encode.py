@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from codec.cli import batch
+from codec.limits import UNLIMITED
 
 _UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30}
 
@@ -84,7 +85,7 @@ def command(
             max_pixels=max_pixels, progress=progress,
         )  # fmt: skip
         seconds = time.perf_counter() - started
-        stream = codec.open(data, device=options["device"], max_pixels=max_pixels, max_memory=1 << 62)
+        stream = codec.open(data, device=options["device"], max_pixels=max_pixels, max_memory=UNLIMITED)
         result = {
             "input": job.source,
             "output": job.target,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from codec import checkpoint, rate
+from codec.limits import MAX_PIXELS, UNLIMITED
 from codec.media import image as media
 from codec.params import quality_index, quality_of
 from codec.stream import Source, Stream
@@ -30,7 +31,7 @@ def encode(
     psnr: float | None = None,
     strip: bool = False,
     device: str = "auto",
-    max_pixels: int = media.DEFAULT_MAX_PIXELS,
+    max_pixels: int = MAX_PIXELS,
     progress: Progress | None = None,
 ) -> bytes:
     """Compress an image and return the bytes of a .lcb file.
@@ -93,7 +94,7 @@ def decode(source: Source, *, device: str = "auto", **limits: int) -> Image:
 
 
 def _psnr(data: bytes, original: Image, device: str) -> float:
-    return psnr_of(Stream(data, device=device, max_pixels=1 << 62, max_memory=1 << 62).decode(), original)
+    return psnr_of(Stream(data, device=device, max_pixels=UNLIMITED, max_memory=UNLIMITED).decode(), original)
 
 
 def psnr_of(decoded: Image, original: Image) -> float:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from codec import checkpoint, container
 from codec.errors import CodecError
+from codec.limits import MAX_MEMORY, MAX_PIXELS
 from codec.params import KINDS, quality_of, unpack
 from codec.rate import bits_per_pixel
 
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from codec.system import System
 
 Source = str | os.PathLike | bytes | bytearray | memoryview | BinaryIO
-MAX_PIXELS = 1 << 28
-MAX_MEMORY = 8 << 30
 
 
 @dataclass(frozen=True)

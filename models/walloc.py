@@ -270,7 +270,7 @@ class Walloc(System):
             if effort > 1:
                 part = lambda f, i=i: progress((i + f) / len(tiles))
                 y_tile = self._refine(_pixels(signal.samples, r, c), v, self._t(params).float(), effort, part)
-            y[r, c] = torch.floor(y_tile + 0.5).clamp(-_LIMIT, _LIMIT)[0].permute(1, 2, 0).int()
+            y[r, c] = fix(y_tile, 0).clamp(-_LIMIT, _LIMIT)[0].permute(1, 2, 0).int()
             progress((i + 1) / len(tiles))
         return {"y": y}, params
 

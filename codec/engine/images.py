@@ -30,7 +30,7 @@ def encode(
     strip: bool = False,
     progress: Progress = no_progress,
 ) -> bytes:
-    """Return a .lcb file.
+    """Return a .lcb file of a picture with its alpha and metadata.
 
     Args:
         quality: 0..100.
@@ -45,20 +45,6 @@ def encode(
     symbols, params = system.analyze(
         picture, quality=quality, effort=effort, progress=lambda f: progress(f * ANALYZE_SHARE)
     )
-    return pack(symbols, params, picture, model, system, strip=strip, progress=progress)
-
-
-def pack(
-    symbols: Symbols,
-    params: Params,
-    picture: Image,
-    model: checkpoint.ModelInfo,
-    system: System,
-    *,
-    strip: bool = False,
-    progress: Progress = no_progress,
-) -> bytes:
-    """Code symbols and return the .lcb file; alpha and metadata come from `picture`."""
     specs = system.units(params)
 
     def code(spec: UnitSpec) -> Unit:

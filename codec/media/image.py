@@ -21,9 +21,9 @@ import PIL.Image
 from PIL import ImageOps
 
 from codec.errors import LimitError, MediaError
+from codec.limits import MAX_PIXELS
 
 _DEEP = ("I;16", "I;16B", "I;16L", "I;16N")
-DEFAULT_MAX_PIXELS = 1 << 28  # 268 megapixels; raise it with max_pixels / --max-pixels
 _OPENING = threading.Lock()  # Pillow's size limit is a global
 _ORIENTATION = 0x0112
 _TIFF_XMP = 700
@@ -69,7 +69,7 @@ class Image:
         return self.samples.shape[0]
 
 
-def read(source: Any, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image:
+def read(source: Any, *, max_pixels: int = MAX_PIXELS) -> Image:
     """Read an image from a path, bytes, binary file, Pillow image, array or tensor.
 
     Arrays are [H, W] or [H, W, C] uint8 / uint16; tensors [C, H, W], uint8 or float in 0..1.
