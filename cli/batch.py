@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ import click
 
 from codec.atomic import atomic_path
 from codec.cli import exits
+from codec.cli.progress import progress
 from codec.errors import CodecError, ExistsError
 from codec.limits import MAX_PIXELS
 
@@ -109,7 +108,7 @@ def run(jobs: list[Job], options: Options, work: Callable[[Job, Callable[[float]
             pending.append(job)
     stop = threading.Event()
     failures: list[int] = []
-    with _progress(len(pending)) as (advance, echo):
+    with progress(len(pending)) as (advance, echo):
 
         def attempt(job: Job) -> None:
             last = 0.0
@@ -161,24 +160,6 @@ def _in_parallel(attempt: Callable[[Job], None], jobs: list[Job], count: int, st
             raise
         finally:
             torch.set_num_threads(threads)
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[tuple[Callable[[float], None], Callable[[str], None]]]:
-    """Yield (advance, echo): a bar on stderr if that is a terminal, otherwise nothing and plain lines."""
-    if not sys.stderr.isatty():
-        yield (lambda _: None), (lambda text: click.echo(text, err=True))
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    with Progress(BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console, transient=True) as bar:
-        task = bar.add_task("", total=total)
-        yield (
-            lambda amount: bar.advance(task, amount),
-            lambda text: console.print(text, markup=False, highlight=False, soft_wrap=True),
-        )
 
 
 def _summary(result: dict[str, Any]) -> str:

@@ -48,7 +48,8 @@ def _describe(report: dict[str, Any]) -> str:
         f"{report['bit_depth']} bits",
         f"  file      {report['bytes']} bytes, {report['bpp']:.4f} bpp, {overhead} bytes around the payload",
         f"  coded by  {report['system']} version {report['version']}, model "
-        f"{report['model'] or 'not installed'} ({report['digest']}), quality {report['quality']:g}",
+        f"{report['model'] or 'not installed'} ({report['digest']}), "
+        + ("single rate" if report["single_rate"] else f"quality {report['quality']:g}"),
         f"  units     {report['units']}",
         f"  beside it {metadata}",
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 import signal
 import sys
 import warnings
@@ -16,6 +17,10 @@ _COMMANDS = {  # name -> one line for --help, so that help imports nothing
     "encode": "Compress images to .lcb files.",
     "decode": "Decompress .lcb files to images.",
     "inspect": "Show what is in .lcb files, without decoding.",
+    "eval": "Measure rate and distortion of codecs on files, with anchors, and write a report.",
+    "compare": "Measure how much two files differ.",
+    "train": "Train a model from a recipe.",
+    "import": "Turn a checkpoint of another library into a model.",
     "list": "List installed models or systems.",
     "doctor": "Check the installation and print what a bug report needs.",
 }
@@ -26,7 +31,8 @@ class _Lazy(click.Group):
         return list(_COMMANDS)
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
-        return import_module(f"codec.cli.{name}").command if name in _COMMANDS else None
+        module = name + "_" * keyword.iskeyword(name)  # import_.py
+        return import_module(f"codec.cli.{module}").command if name in _COMMANDS else None
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

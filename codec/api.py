@@ -69,12 +69,14 @@ def encode(
             picture, info, system, quality=value, effort=effort, strip=strip, progress=progress or no_progress
         )
 
+    single = system.single_rate
     if psnr is not None:
-        return rate.smallest_above(attempt, lambda data: _psnr(data, picture, device), psnr, f"a PSNR of {psnr:g} dB")
+        measure = lambda data: _psnr(data, picture, device)
+        return rate.smallest_above(attempt, measure, psnr, f"a PSNR of {psnr:g} dB", single=single)
     if bpp is not None or target_size is not None:
         limit = target_size if bpp is None else bpp * picture.width * picture.height / 8
         what = f"a size of {limit} bytes" if bpp is None else f"a rate of {bpp:g} bits per pixel ({limit:.0f} bytes)"
-        return rate.largest_below(attempt, len, limit, what)
+        return rate.largest_below(attempt, len, limit, what, single=single)
     quality = DEFAULT_QUALITY if quality is None else quality
     return attempt(quality_of(quality_index(quality)))
 

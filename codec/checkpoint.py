@@ -1,6 +1,6 @@
 """Models on disk: `model.safetensors` beside `model.json`, found by name or by digest, loaded without pickle.
 
-    <zoo>/<name>/model.safetensors   float16 networks, integer parts of the prior, probability tables
+    <zoo>/<name>/model.safetensors   networks, integer parts of the prior, probability tables
     <zoo>/<name>/model.json          system, version, config, SHA-256 digest, facts for `codec list`
 
 Looking models up reads only the json files and imports no torch.
@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from importlib import import_module, metadata
 from pathlib import Path
@@ -21,6 +21,9 @@ from typing import TYPE_CHECKING, Any
 from codec.errors import MissingModelError, ModelError, ModelMismatchError, UnknownSystemError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from codec.coding.coder import TableModels
     from codec.system import System
 
 DIGEST_BYTES = 4  # of the SHA-256, in a stream's header
@@ -77,7 +80,8 @@ def system_class(name: str) -> type[System]:
     return entry.load()
 
 
-def _folders() -> Iterator[Path]:
+def model_folders() -> Iterator[Path]:
+    """Yield the folders models are looked for in: those of `CODEC_MODELS`, then the zoo."""
     for extra in os.environ.get(PATH_VARIABLE, "").split(os.pathsep):
         if extra:
             yield Path(extra)
@@ -87,7 +91,7 @@ def _folders() -> Iterator[Path]:
 def installed_models() -> list[ModelInfo]:
     """Return all installed models, sorted by name; the first folder that has a name wins."""
     found: dict[str, ModelInfo] = {}
-    for folder in _folders():
+    for folder in model_folders():
         for path in sorted(folder.glob("*/model.json")):
             found.setdefault(path.parent.name, _read_info(path))
     return [found[name] for name in sorted(found)]
@@ -139,9 +143,6 @@ def find_digest(system: str, version: int, digest: bytes) -> ModelInfo:
 def _load(folder: Path, digest: str, system: str, version: int, config: str, device: str) -> System:
     import safetensors.torch
 
-    from codec.coding.coder import TableModels
-    from codec.coding.distributions import Tables
-
     data = (folder / "model.safetensors").read_bytes()
     if hashlib.sha256(data).hexdigest() != digest:
         raise ModelMismatchError(f"{folder / 'model.safetensors'} does not have the digest in model.json; reinstall it")
@@ -150,7 +151,7 @@ def _load(folder: Path, digest: str, system: str, version: int, config: str, dev
         raise MissingModelError(f"{folder.name} is for {system} version {version}, installed is {cls.version}")
     try:
         tensors = safetensors.torch.load(data)
-        tables = Tables(tensors.pop("tables.frequencies").numpy(), tensors.pop("tables.supports").numpy())
+        tables = _unpack_tables(tensors)
         instance = cls.from_config(json.loads(config))
         scales = {name: 2.0**-fraction_bits for name, fraction_bits in instance.fixed_point().items()}
         values = {k: v.double() * scales[k] if k in scales else v.float() for k, v in tensors.items()}
@@ -158,8 +159,33 @@ def _load(folder: Path, digest: str, system: str, version: int, config: str, dev
     except (safetensors.SafetensorError, KeyError, RuntimeError, TypeError) as exc:
         raise ModelError(f"{folder}: weights do not fit {system} ({exc})") from exc
     instance.freeze(device)
-    instance.tables = TableModels(tables)
+    instance.tables = tables
     return instance
+
+
+def _unpack_tables(tensors: dict[str, Tensor]) -> TableModels:
+    """Take the tables out of a model's tensors."""
+    from codec.coding.coder import TableModels
+    from codec.coding.distributions import CategoricalTables, Tables
+
+    kinds = []
+    for prefix, cls in (("tables", Tables), ("categorical", CategoricalTables)):
+        names = {field.name: f"{prefix}.{field.name}" for field in fields(cls)}
+        present = any(name in tensors for name in names.values())
+        kinds.append(cls(**{key: tensors.pop(name).numpy() for key, name in names.items()}) if present else None)
+    return TableModels(*kinds)
+
+
+def _pack_tables(tables: TableModels) -> dict[str, Tensor]:
+    import torch
+
+    kinds = {"tables": tables.tables, "categorical": tables.categorical and tables.categorical.tables}
+    return {
+        f"{prefix}.{field.name}": torch.from_numpy(getattr(kind, field.name))
+        for prefix, kind in kinds.items()
+        if kind is not None
+        for field in fields(kind)
+    }
 
 
 def load(info: ModelInfo, device: str = "auto") -> System:
@@ -191,25 +217,25 @@ def _device(name: str) -> str:
     return name
 
 
-def save(system: System, folder: Path, *, config: dict[str, Any], facts: dict[str, Any]) -> ModelInfo:
-    """Write a trained system as a model: float16 networks, integers for what decides bits, tables as data."""
+def save(
+    system: System, folder: Path, *, config: dict[str, Any], facts: dict[str, Any], half: bool = True
+) -> ModelInfo:
+    """Write a trained system as a model: networks, integers for what decides bits, tables as data.
+
+    Args:
+        half: store networks in float16; otherwise as they are.
+    """
     import safetensors.torch
     import torch
 
-    from codec.coding.distributions import build_tables
-
-    tables = build_tables(system.shape)
     fixed = system.fixed_point()
-    tensors = {
-        "tables.frequencies": torch.from_numpy(tables.frequencies),
-        "tables.supports": torch.from_numpy(tables.supports),
-    }
+    tensors = _pack_tables(system.export_tables())
     for name, value in system.state_dict().items():
         if name in fixed:
             value = torch.floor(value.double() * 2.0 ** fixed[name] + 0.5).to(torch.int32)
             if value.abs().max() < 1 << 15:
                 value = value.to(torch.int16)
-        elif value.is_floating_point():
+        elif half and value.is_floating_point():
             value = value.half()
         tensors[name] = value.contiguous()
     data = safetensors.torch.save(tensors)

@@ -12,8 +12,10 @@
     |   +-- MissingModelError     ... no model of that name or digest is installed
     |   `-- ModelMismatchError    ... the file found is not the one that was asked for
     +-- MediaError                an input file cannot be read, or not without losing something
+    +-- RecipeError               a training recipe or run is not what it should be
     +-- RateError                 a target size, rate or distortion cannot be reached
-    `-- ExistsError               an output exists and may not be overwritten
+    +-- ExistsError               an output exists and may not be overwritten
+    `-- MissingPackageError       an optional package is not installed
 
 Messages are one line and end with what to try next. The command line maps classes to exit codes
 (`codec.cli.exits`). Third-party exceptions are wrapped `from exc` where they enter.
@@ -30,9 +32,11 @@ __all__ = [
     "LimitError",
     "MediaError",
     "MissingModelError",
+    "MissingPackageError",
     "ModelError",
     "ModelMismatchError",
     "RateError",
+    "RecipeError",
     "TruncatedError",
     "UnknownSystemError",
     "UnsupportedVersionError",
@@ -91,5 +95,13 @@ class RateError(CodecError):
     """A target rate, size or distortion is out of reach."""
 
 
+class RecipeError(CodecError):
+    """A training recipe cannot be used, or a run folder does not belong to it."""
+
+
 class ExistsError(CodecError):
     """An output file exists already."""
+
+
+class MissingPackageError(CodecError):
+    """An optional package is not installed; the message ends with the command that installs it."""

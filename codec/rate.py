@@ -16,36 +16,44 @@ def bits_per_pixel(size: int, width: int, height: int) -> float:
     return 8 * size / (width * height)
 
 
-def largest_below(attempt: Callable[[float], T], measure: Callable[[T], float], target: float, what: str) -> T:
+def largest_below(
+    attempt: Callable[[float], T], measure: Callable[[T], float], target: float, what: str, *, single: bool = False
+) -> T:
     """Return the attempt of the highest quality whose measure does not exceed `target`.
 
     Args:
         attempt: quality 0..100 -> anything; the measure of its result grows with quality.
         what: the target in words, for the message.
+        single: quality has no effect, so there is one attempt.
 
     Raises:
         RateError: even quality 0 exceeds it.
     """
-    return _furthest(attempt, lambda value: value <= target, measure, 0, QUALITY_STEPS, what)
+    return _furthest(attempt, lambda value: value <= target, measure, 0, 0 if single else QUALITY_STEPS, what)
 
 
-def smallest_above(attempt: Callable[[float], T], measure: Callable[[T], float], target: float, what: str) -> T:
+def smallest_above(
+    attempt: Callable[[float], T], measure: Callable[[T], float], target: float, what: str, *, single: bool = False
+) -> T:
     """Return the attempt of the lowest quality whose measure reaches `target`; see `largest_below`.
 
     Raises:
         RateError: even quality 100 does not reach it.
     """
-    return _furthest(attempt, lambda value: value >= target, measure, QUALITY_STEPS, 0, what)
+    stop = QUALITY_STEPS if single else 0
+    return _furthest(attempt, lambda value: value >= target, measure, QUALITY_STEPS, stop, what)
 
 
 def _furthest(attempt, accepts, measure, start: int, stop: int, what: str):
     """Return the accepted attempt nearest to quality index `stop`, by bisection from `start`."""
     best = attempt(quality_of(start))
     if not accepts(measure(best)):
+        cause = "the model has a single rate, which" if start == stop else f"quality {quality_of(start):g}"
         raise RateError(
-            f"{what} is out of reach: quality {quality_of(start):g} gives {measure(best):.6g}; "
-            "try another target or another model"
+            f"{what} is out of reach: {cause} gives {measure(best):.6g}; try another target or another model"
         )
+    if start == stop:
+        return best
     good, bad = start, stop + (1 if stop > start else -1)
     while abs(bad - good) > 1:
         middle = (good + bad) // 2

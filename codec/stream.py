@@ -32,6 +32,7 @@ class Info:
         bytes: file size, everything included.
         bpp: 8 * bytes / pixels.
         model: name of the installed model, or None if it is not installed.
+        single_rate: quality has no effect, the installed model being one point of rate and distortion.
         payload_bytes, units: entropy-coded bytes and the number of independent units.
         metadata: name -> bytes of ICC, EXIF, XMP (inflated) and alpha.
     """
@@ -51,6 +52,7 @@ class Info:
     payload_bytes: int
     units: int
     metadata: dict[str, int]
+    single_rate: bool = False
 
 
 class Stream:
@@ -93,9 +95,9 @@ class Stream:
         if parsed.alpha is not None:
             sizes["alpha"] = len(parsed.alpha)
         try:
-            model = self._model().name
+            model, facts = self._model().name, self._model().facts
         except CodecError:
-            model = None
+            model, facts = None, {}
         return Info(
             kind=KINDS[params["kind"]],
             width=params["width"],
@@ -112,6 +114,7 @@ class Stream:
             payload_bytes=sum(len(unit.payload) for unit in parsed.units),
             units=len(parsed.units),
             metadata=sizes,
+            single_rate=bool(facts.get("single_rate")),
         )
 
     @property

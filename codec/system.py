@@ -7,13 +7,14 @@ file format, inspection, evaluation, training) is written once against this inte
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
 from codec.coding.coder import Coder, TableModels
+from codec.coding.distributions import ScaleMixture, build_tables
 
 Progress = Callable[[float], None]  # called with the fraction done, 0..1; may raise to interrupt
 Params = dict[str, Any]
@@ -44,11 +45,20 @@ class System(nn.Module, ABC):
         id, version: registered name and bitstream version. The same pair decodes in every later release; a change
             that breaks it needs a new version.
         media: kind of signal, one of `codec.params.KINDS`.
+        rates: beginnings of parameter names -> learning rate, as a multiple of the recipe's; others train at 1.
+        single_rate: every model of the system is one point of rate and distortion; quality has no effect.
+
+    Instance attributes:
+        shape: the family behind the tables of symbols with location and scale; None where there are none.
+        tables: what coding uses; set when a model is loaded.
     """
 
     id: ClassVar[str]
     version: ClassVar[int]
     media: ClassVar[str]
+    rates: ClassVar[Mapping[str, float]] = {}
+    single_rate: ClassVar[bool] = False
+    shape: ScaleMixture | None
     tables: TableModels
 
     @classmethod
@@ -79,6 +89,9 @@ class System(nn.Module, ABC):
     def loss(self, batch: Tensor) -> dict[str, Tensor]:
         """Return `loss` (to minimise) and what it consists of, for a training batch."""
 
+    def initialize(self, batches: Iterable[Tensor]) -> None:
+        """Start from closed forms (KLT, k-means) found on some training batches; by default from random weights."""
+
     @abstractmethod
     def shapes(self, params: Params) -> dict[str, tuple[int, ...]]:
         """Return the shape of every whole symbol tensor, from the header alone."""
@@ -86,6 +99,10 @@ class System(nn.Module, ABC):
     @abstractmethod
     def units(self, params: Params) -> list[UnitSpec]:
         """Split the symbols into units, in coding order."""
+
+    def export_tables(self) -> TableModels:
+        """Return the integer tables to store with the weights. Systems with categorical symbols add theirs."""
+        return TableModels(build_tables(self.shape))
 
     @abstractmethod
     def fixed_point(self) -> dict[str, int]:

@@ -1,5 +1,8 @@
+import bjontegaard
 import numpy as np
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis.strategies import data, floats, integers, lists, tuples
 
 from codec.errors import RateError
 from codec.evaluation.bd import bd_psnr, bd_rate, rate_at
@@ -30,6 +33,23 @@ def test_swapping_inverts():
     forward = bd_rate(RATE, QUALITY, *other).value
     backward = bd_rate(*other, RATE, QUALITY).value
     assert (1 + forward / 100) * (1 + backward / 100) == pytest.approx(1)
+
+
+@settings(max_examples=60, deadline=None)
+@given(data())
+def test_the_bjontegaard_package_agrees(draw):
+    curves = []
+    for _ in range(2):
+        count = draw.draw(integers(4, 9))
+        steps = draw.draw(lists(tuples(floats(0.05, 2), floats(0.05, 4)), min_size=count, max_size=count))
+        log_rate, quality = np.cumsum(steps, axis=0).T
+        curves += [np.exp(log_rate - 4), quality + 25]
+    low, high = (pick(curves[1][end], curves[3][end]) for pick, end in ((max, 0), (min, -1)))
+    rates = (max(curves[0][0], curves[2][0]), min(curves[0][-1], curves[2][-1]))
+    assume(high - low > 0.01 and np.log(rates[1] / rates[0]) > 0.01)
+    options = {"method": "pchip", "require_matching_points": False, "min_overlap": 0}
+    assert bd_rate(*curves).value == pytest.approx(bjontegaard.bd_rate(*curves, **options), rel=1e-6, abs=1e-6)
+    assert bd_psnr(*curves).value == pytest.approx(bjontegaard.bd_psnr(*curves, **options), rel=1e-6, abs=1e-6)
 
 
 def test_rate_at_the_knots_and_between():

@@ -6,50 +6,64 @@ from codec.models.layers.quincunx import QuincunxPrior
 SHAPES = [(1, 1), (1, 9), (7, 3), (8, 8), (17, 21), (33, 16)]
 
 
-def make() -> QuincunxPrior:
+@pytest.fixture(params=["plain", "conditioned"])
+def prior(request) -> QuincunxPrior:
     torch.manual_seed(0)
-    prior = QuincunxPrior(5, (2, 3), 8)
+    options = {"plain": {}, "conditioned": {"conditions": 3, "far": 2, "shared": True}}[request.param]
+    prior = QuincunxPrior(5, (2, 3), 8, **options)
     for module in prior.modules():
         if hasattr(module, "freeze"):
             module.freeze()
     return prior.double()
 
 
-def run(prior: QuincunxPrior, values: torch.Tensor):
-    """Return every (site, channel) in coding order with its location, feeding `values` [1, h, w, C]."""
-    height, width = values.shape[1:3]
-    sites = torch.stack(torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij"), -1)[None]
-    order = []
+def run(prior: QuincunxPrior, values: torch.Tensor) -> tuple[list[float], list[float]]:
+    """Return the symbols [1, h, w, C] and their locations in coding order."""
+    symbols, locations = [], []
 
-    def step(lattices, channels, location, log2_scale):
-        where = torch.cat([at.read(sites) for at in lattices], 1)[0].tolist()
-        for (row, col), values_of_site in zip(where, location[0].tolist(), strict=True):
-            for channel, value in zip(range(channels.start, channels.stop), values_of_site, strict=True):
-                order.append(((row, col, channel), value))
-        return torch.cat([at.read(values[..., channels]) for at in lattices], 1)
+    def coder(given, location, log2_scale):
+        symbols.extend(given.flatten().tolist())
+        locations.extend(location.flatten().tolist())
+        return given
 
-    out = prior.code(step, 1, height, width, torch.zeros(1, 1).double())
+    conditions = torch.full((1, 3 if prior.shared else 1), 0.5).double()
+    out = prior.code(coder, values, (1, *values.shape[1:3]), torch.zeros(1, 5).double(), conditions)
     assert torch.equal(out, values)
-    return order
+    return symbols, locations
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_every_symbol_is_coded_once(shape):
-    order = [site for site, _ in run(make(), torch.zeros(1, *shape, 5).double())]
-    assert sorted(order) == [(r, c, k) for r in range(shape[0]) for c in range(shape[1]) for k in range(5)]
+def test_every_symbol_is_coded_once(prior, shape):
+    names = torch.arange(shape[0] * shape[1] * 5).double().reshape(1, *shape, 5)
+    assert sorted(run(prior, names)[0]) == names.flatten().tolist()
 
 
-def test_locations_depend_on_earlier_symbols_only():
+@pytest.mark.parametrize("shape", SHAPES)
+def test_decoding_visits_the_same_sites(prior, shape):
+    torch.manual_seed(2)
+    values = torch.randint(-8, 8, (1, *shape, 5)).double()
+    queue = run(prior, values)[0]
+
+    def coder(given, location, log2_scale):
+        assert given is None
+        taken = [queue.pop(0) for _ in range(location.numel())]
+        return torch.tensor(taken).double().reshape(location.shape)
+
+    conditions = torch.full((1, *shape, 3 if prior.shared else 1), 0.5).double()
+    assert torch.equal(prior.code(coder, None, (1, *shape), torch.zeros(1, 5).double(), conditions), values)
+
+
+def test_locations_depend_on_earlier_symbols_only(prior):
     torch.manual_seed(1)
-    values = torch.randint(-8, 8, (1, 17, 21, 5)).double()
-    prior = make()
-    before = run(prior, values)
+    names = torch.arange(17 * 21 * 5).double().reshape(1, 17, 21, 5)
+    order = [int(name) for name in run(prior, names)[0]]
+    values = torch.randint(-8, 8, names.shape).double()
+    before = run(prior, values)[1]
     changed = 0
     for position in range(0, len(before), 97):
-        row, col, channel = before[position][0]
         other = values.clone()
-        other[0, row, col, channel] += 8
-        after = run(prior, other)
+        other.view(-1)[order[position]] += 8
+        after = run(prior, other)[1]
         assert after[: position + 1] == before[: position + 1]
         changed += after != before
     assert changed > 5  # and they do depend on them

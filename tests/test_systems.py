@@ -1,5 +1,6 @@
 """Every installed model of every registered system, held to the same promises."""
 
+import inspect
 import pkgutil
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from codec.media.image import Image
 from codec.params import IMAGE
 from codec.system import System, no_progress
 
-from support import DATA, SMALL, picture_of
+from support import DATA, picture_of
 
 MODELS = [info.name for info in checkpoint.installed_models()]
 SIZES = [(1, 1), (1, 17), (33, 1), (7, 8), (64, 64), (65, 127)]
@@ -38,7 +39,7 @@ def test_every_system_in_the_package_is_registered():
     found = set()
     for module in pkgutil.iter_modules(codec.models.__path__):
         names = vars(import_module(f"codec.models.{module.name}")).values()
-        found |= {c for c in names if isinstance(c, type) and issubclass(c, System) and c is not System}
+        found |= {c for c in names if isinstance(c, type) and issubclass(c, System) and not inspect.isabstract(c)}
     assert found == registered
     for name, entry in checkpoint.installed_systems().items():
         assert entry.load().id == name
@@ -141,20 +142,6 @@ def test_weights_round_trip(info, tmp_path):
     again = checkpoint.load(saved)
     for (name, a), (_, b) in zip(system.state_dict().items(), again.state_dict().items(), strict=True):
         assert torch.equal(a, b), name
-
-
-def test_loss_has_gradients_everywhere():
-    info = checkpoint.find_model(SMALL)
-    system = checkpoint.system_class(info.system).from_config(info.config)
-    torch.manual_seed(0)
-    system.initialize(torch.zeros(192).double(), torch.diag(torch.linspace(1, 0.01, 192)).double())
-    torch.nn.init.normal_(system.g_s.tail.weight, std=0.01)
-    losses = system.loss(torch.rand(2, 3, 128, 128) - 0.5)
-    losses["loss"].backward()
-    dead = [name for name, p in system.named_parameters() if p.grad is None or p.grad.abs().sum() == 0]
-    assert dead == []
-    assert losses["bpp"] > 0
-    assert losses["mse"] > 0
 
 
 def test_params_pack_into_the_header(info, photo):

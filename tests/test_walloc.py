@@ -8,7 +8,7 @@ from codec.engine import images
 from codec.evaluation.bd import rate_at
 from codec.media.image import Image
 from codec.models import walloc
-from codec.models.layers import precision
+from codec.models.layers import precision, transform_codec
 from codec.models.layers.refine import refine, soft_round
 from codec.system import no_progress
 
@@ -16,18 +16,18 @@ from support import SMALL, picture_of
 
 
 def decode_with_tile(monkeypatch, data: bytes, side: int) -> np.ndarray:
-    monkeypatch.setattr(walloc, "TILE", side)
+    monkeypatch.setattr(transform_codec, "TILE_PIXELS", side)
     return codec.decode(data).samples
 
 
 def test_tiles_leave_no_seams(monkeypatch):
     """Encoded and decoded in tiles of 64 pixels, a picture is what it is in one piece."""
     picture = picture_of((200, 264, 3))
-    monkeypatch.setattr(walloc, "TILE", 1 << 20)
+    monkeypatch.setattr(transform_codec, "TILE_PIXELS", 1 << 20)
     whole = codec.encode(picture, model=SMALL, quality=60)
-    monkeypatch.setattr(walloc, "TILE", 8)
+    monkeypatch.setattr(transform_codec, "TILE_PIXELS", 64)
     assert codec.encode(picture, model=SMALL, quality=60) == whole
-    one, many = (decode_with_tile(monkeypatch, whole, side) for side in (1 << 20, 8))
+    one, many = (decode_with_tile(monkeypatch, whole, side) for side in (1 << 20, 64))
     np.testing.assert_array_equal(one, many)
 
 

@@ -1,11 +1,12 @@
 """Three interpreters of one model description: Writer encodes, Reader decodes, RateMeter counts bits.
 
-A system describes its symbols once, in coding order, by calling `coder(symbols, location, log2_scale)`. Writer
+A system describes its symbols once, in coding order, by calling `coder(symbols, location, log2_scale)`, or
+`coder.categorical(symbols, table)` for symbols without location. Writer
 returns what it was given, Reader ignores `symbols` and returns what it reads, so encoder, decoder and training
 loss cannot drift apart. Within a call, symbols are coded table by table, which lets constriction run at full
 speed.
 
-Residuals outside a table's support are coded as the table's escape entry, followed (after the call's regular
+What a table does not hold is coded as its escape entry, followed (after the call's regular
 symbols) by sign, magnitude class and magnitude in uniform models.
 """
 
@@ -19,11 +20,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from codec.coding.distributions import PRECISION, SCALE_MAX, SCALE_MIN, ScaleMixture, Tables, table_index
+from codec.coding.distributions import (
+    EXCESS_CLASSES,
+    PRECISION,
+    SCALE_MAX,
+    SCALE_MIN,
+    CategoricalTables,
+    ScaleMixture,
+    Tables,
+    table_index,
+)
 from codec.errors import CorruptError, DesyncError
 
 _CODER_BITS = 24  # fixed-point precision of constriction's default coders
-_EXCESS_CLASSES = 24  # magnitudes beyond the support are below 2**24, what a uniform model can hold
 SYMBOL_LIMIT = 1 << 22  # of a symbol; locations are smaller still
 
 _model = constriction.stream.model
@@ -31,7 +40,7 @@ _queue = constriction.stream.queue
 
 
 class Coder(Protocol):
-    """Codes symbols; every interpreter has this one method."""
+    """Codes symbols; every interpreter has these two methods."""
 
     def __call__(self, symbols: Tensor | None, location: Tensor, log2_scale: Tensor) -> Tensor:
         """Code symbols and return them.
@@ -42,21 +51,41 @@ class Coder(Protocol):
             log2_scale: same shape, log2 of the scale in steps.
         """
 
+    def categorical(self, symbols: Tensor | None, table: Tensor) -> Tensor:
+        """Code symbols of alphabets and return them.
+
+        Args:
+            symbols: any shape, whole numbers held as floats; None when decoding.
+            table: same shape, number of each symbol's table among the model's `CategoricalTables`.
+        """
+
+
+class CategoricalFamily(Protocol):
+    """What stands in for `CategoricalTables` while frequencies are learned, e.g. logits of a codebook's entries."""
+
+    def bits(self, symbols: Tensor, table: Tensor) -> Tensor:
+        """Return the bits of each symbol under its table, elementwise and differentiable in the family's parameters."""
+
 
 class TableModels:
-    """constriction models for the tables of a `Tables`, made on first use.
+    """constriction models for the tables of a model, made on first use.
+
+    Args:
+        tables: for symbols with location and scale; None for a system that has none.
+        categorical: for symbols of alphabets, where there are any; `.categorical` has their models.
 
     constriction's fast float constructor computes left_i = floor(cumulated_i * (2**24 - n) / total) + i. Given
     whole numbers f_i * 2**8 - 1 as "probabilities", cumulated sums and total are exact in float64, total is
     2**24 - n, and the left edges are exactly 2**8 times our integer cumulative frequencies.
     """
 
-    def __init__(self, tables: Tables) -> None:
+    def __init__(self, tables: Tables | CategoricalTables | None, categorical: CategoricalTables | None = None) -> None:
         self.tables = tables
+        self.categorical = None if categorical is None else TableModels(categorical)
         self._models: dict[int, object] = {}
 
-    def __reduce__(self) -> tuple:
-        return TableModels, (self.tables,)  # constriction's models can be neither copied nor pickled
+    def __reduce__(self) -> tuple:  # constriction's models can be neither copied nor pickled
+        return TableModels, (self.tables, self.categorical and self.categorical.tables)
 
     def __getitem__(self, index: int):
         model = self._models.get(index)
@@ -101,27 +130,45 @@ class Writer(_Checked):
 
     def __call__(self, symbols: Tensor, location: Tensor, log2_scale: Tensor) -> Tensor:
         index, shift = (part.flatten().numpy() for part in table_index(location, log2_scale))
+        values = self._whole(symbols)
+        self._encode(values - shift, index, self._models)
+        return symbols
+
+    def categorical(self, symbols: Tensor, table: Tensor) -> Tensor:
+        index = table.flatten().numpy()
+        values = self._whole(symbols)
+        tables = self._models.categorical.tables
+        low, high = tables.bounds(index)
+        if ((tables.escapes[index] == 0) & ((values < low) | (values > high))).any():
+            raise ValueError("a symbol is outside the closed alphabet of its table")
+        self._encode(values, index, self._models.categorical)
+        return symbols
+
+    def _whole(self, symbols: Tensor) -> np.ndarray:
         values = symbols.flatten().numpy().astype(np.int64)
         if len(values) and np.abs(values).max() >= SYMBOL_LIMIT:
             raise ValueError(f"a symbol exceeds {SYMBOL_LIMIT}")
         self._note(values)
-        order, runs = _runs(index)
-        residual = (values - shift)[order]
-        support = self._models.tables.supports[index[order]].astype(np.int64)
-        escaped = np.abs(residual) > support
-        entries = np.where(escaped, 2 * support + 1, residual + support).astype(np.int32)
-        for table, start, stop in runs:
-            self._encoder.encode(entries[start:stop], self._models[table])
-        if escaped.any():
-            self._escape(residual[escaped], support[escaped])
-        return symbols
+        return values
 
-    def _escape(self, residual: np.ndarray, support: np.ndarray) -> None:
-        for value, bound in zip(residual.tolist(), support.tolist(), strict=True):
-            excess = abs(value) - bound  # >= 1
+    def _encode(self, residual: np.ndarray, index: np.ndarray, models: TableModels) -> None:
+        order, runs = _runs(index)
+        residual = residual[order]
+        low, high = models.tables.bounds(index[order])
+        escaped = (residual < low) | (residual > high)
+        entries = np.where(escaped, high - low + 1, residual - low).astype(np.int32)
+        for table, start, stop in runs:
+            self._encoder.encode(entries[start:stop], models[table])
+        if escaped.any():
+            self._escape(residual[escaped], low[escaped], high[escaped])
+
+    def _escape(self, residual: np.ndarray, low: np.ndarray, high: np.ndarray) -> None:
+        below = residual < low
+        excesses = np.where(below, low - residual, residual - high)  # >= 1
+        for excess, negative in zip(excesses.tolist(), below.tolist(), strict=True):
             size = excess.bit_length() - 1
-            head = 2 * size + (value < 0)
-            self._encoder.encode(np.array([head], np.int32), _model.Uniform(2 * _EXCESS_CLASSES))
+            head = 2 * size + negative
+            self._encoder.encode(np.array([head], np.int32), _model.Uniform(2 * EXCESS_CLASSES))
             if size:
                 self._encoder.encode(np.array([excess - (1 << size)], np.int32), _model.Uniform(1 << size))
 
@@ -145,22 +192,34 @@ class Reader(_Checked):
 
     def __call__(self, symbols: None, location: Tensor, log2_scale: Tensor) -> Tensor:
         index, shift = (part.flatten().numpy() for part in table_index(location, log2_scale))
+        out = self._residuals(index, self._models)
+        out += shift
+        return self._checked(out).to(location.dtype).reshape(location.shape)
+
+    def categorical(self, symbols: None, table: Tensor) -> Tensor:
+        out = self._residuals(table.flatten().numpy(), self._models.categorical)
+        return self._checked(out).double().reshape(table.shape)
+
+    def _residuals(self, index: np.ndarray, models: TableModels) -> np.ndarray:
         order, runs = _runs(index)
         entries = np.empty(len(index), np.int64)
         for table, start, stop in runs:
-            entries[start:stop] = self._decode(self._models[table], stop - start)
-        support = self._models.tables.supports[index[order]].astype(np.int64)
-        residual = entries - support
-        escaped = entries == 2 * support + 1
+            entries[start:stop] = self._decode(models[table], stop - start)
+        low, high = models.tables.bounds(index[order])
+        residual = entries + low
+        escaped = residual > high
         if escaped.any():
-            residual[escaped] = [self._escape(bound) for bound in support[escaped].tolist()]
+            bounds = zip(low[escaped].tolist(), high[escaped].tolist(), strict=True)
+            residual[escaped] = [self._escape(*pair) for pair in bounds]
         out = np.empty(len(index), np.int64)
         out[order] = residual
-        out += shift
+        return out
+
+    def _checked(self, out: np.ndarray) -> Tensor:
         if len(out) and np.abs(out).max() >= SYMBOL_LIMIT:
             raise CorruptError("a decoded symbol is out of range")
         self._note(out)
-        return torch.from_numpy(out).to(location.dtype).reshape(location.shape)
+        return torch.from_numpy(out)
 
     def _decode(self, model: object, count: int) -> np.ndarray:
         try:
@@ -168,13 +227,13 @@ class Reader(_Checked):
         except AssertionError as exc:  # constriction notices a few of the payloads that no encoder writes
             raise CorruptError("the payload is not one an encoder writes") from exc
 
-    def _escape(self, bound: int) -> int:
-        head = int(self._decode(_model.Uniform(2 * _EXCESS_CLASSES), 1)[0])
+    def _escape(self, low: int, high: int) -> int:
+        head = int(self._decode(_model.Uniform(2 * EXCESS_CLASSES), 1)[0])
         size, negative = divmod(head, 2)
         excess = 1 << size
         if size:
             excess += int(self._decode(_model.Uniform(1 << size), 1)[0])
-        return -(excess + bound) if negative else excess + bound
+        return low - excess if negative else high + excess
 
     def finish(self, check: int) -> None:
         """Compare with the check stored in the stream.
@@ -193,7 +252,8 @@ class RateMeter:
     """Sums differentiable bits instead of writing any.
 
     Args:
-        shape: the family behind the tables.
+        shape: the family behind the tables; None for a system whose symbols are all categorical.
+        categorical: the family behind the categorical tables, or those tables themselves to count what a file costs.
         noise: add uniform noise to unquantized symbols, the usual relaxation of rounding (Balle et al.,
             "End-to-end Optimized Image Compression", ICLR 2017, section 3); what the meter returns, the context of
             later symbols, is then rounded and passes no gradients. Without noise bits are counted for the symbols
@@ -203,8 +263,11 @@ class RateMeter:
         bits: [B] total so far, for symbols [B, ...].
     """
 
-    def __init__(self, shape: ScaleMixture, *, noise: bool) -> None:
+    def __init__(
+        self, shape: ScaleMixture | None, *, noise: bool, categorical: CategoricalFamily | None = None
+    ) -> None:
         self._shape = shape
+        self._categorical = categorical
         self._noise = noise
         self.bits: Tensor = torch.zeros(())
 
@@ -213,3 +276,8 @@ class RateMeter:
         bits = self._shape.bits(sample - location, log2_scale.clamp(SCALE_MIN, SCALE_MAX))
         self.bits = self.bits + bits.flatten(1).sum(1)
         return torch.floor(symbols.detach() + 0.5) if self._noise else symbols
+
+    def categorical(self, symbols: Tensor, table: Tensor) -> Tensor:
+        """Count the bits of whole symbols; no noise is added, as neighbours in an alphabet need not be alike."""
+        self.bits = self.bits + self._categorical.bits(symbols, table).flatten(1).sum(1)
+        return symbols

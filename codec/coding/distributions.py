@@ -1,5 +1,9 @@
 """Probability tables: a location-scale family for training, integer tables that ship as data for coding.
 
+Two kinds of integer tables exist. `Tables` hold one shape on a grid of scales, for symbols with a location and a scale;
+`CategoricalTables` hold an alphabet each, for symbols whose model names a table outright (codebook indices, channels of
+a factorized prior).
+
 One family serves every latent: a zero-mean scale mixture of Gaussians whose shape (weights and relative
 scales) is learned once per model, so heavy tails need no second network. A symbol `k` with location `mu` and
 log2 scale `s` (both in units of the quantization step) is coded as `k - floor(mu)` with the table for
@@ -11,6 +15,7 @@ because the learned mixture is narrower than its nominal scale).
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +30,8 @@ FRACTION_BITS = 3  # location spacing of narrow tables: eighths of a step
 FINE_SCALE_MAX = 4.0  # log2 scale up to which the fraction of the location is used
 PRECISION = 16  # bits of a frequency; constriction works with 24, so tables are scaled up exactly
 SUPPORT_MAX = 512  # residuals beyond the table's support are escaped
+EXCESS_CLASSES = 24  # magnitudes beyond a table are below 2**24, what a uniform model can hold
+MAX_TABLES = 1 << 15  # of one kind: table numbers are sorted as int16
 
 
 def scale_grid() -> list[float]:
@@ -85,6 +92,98 @@ class Tables:
         start = self._starts()[index]
         return self.frequencies[start : start + 2 * int(self.supports[index]) + 2]
 
+    def bounds(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the lowest and highest residual that the tables of `index` hold without escape, int64."""
+        support = self.supports[index].astype(np.int64)
+        return -support, support
+
+
+@dataclass(frozen=True)
+class CategoricalTables:
+    """Integer frequency tables of alphabets, one after another: part of a model that decides bits.
+
+    Table i covers the symbols lows[i] ... highs[i]. It may have a further entry, the escape, for all other integers;
+    without one its alphabet is closed.
+
+    Attributes:
+        frequencies: [sum of entries] uint16; a table sums to 2**16.
+        lows, highs: [tables] int32, inclusive.
+        escapes: [tables] uint8, 1 where the last entry is an escape.
+    """
+
+    frequencies: np.ndarray
+    lows: np.ndarray
+    highs: np.ndarray
+    escapes: np.ndarray
+
+    def __post_init__(self) -> None:
+        shapes = {part.shape for part in (self.lows, self.highs, self.escapes)}
+        if len(shapes) != 1 or self.lows.ndim != 1 or not 0 < len(self.lows) <= MAX_TABLES:
+            raise ModelError(f"categorical tables: lows, highs and escapes of shapes {shapes} do not fit each other")
+        sizes = self._sizes()
+        if self.escapes.max() > 1 or sizes.min() < 2 or sizes.sum() != len(self.frequencies):
+            raise ModelError("the categorical tables do not fit their alphabets")
+        if self.frequencies.min() < 1:
+            raise ModelError("a categorical table has an entry of frequency zero")
+        if (np.add.reduceat(self.frequencies.astype(np.int64), self._starts()) != 1 << PRECISION).any():
+            raise ModelError(f"a categorical table does not sum to 2**{PRECISION}")
+
+    def __len__(self) -> int:
+        return len(self.lows)
+
+    def _sizes(self) -> np.ndarray:
+        return self.highs.astype(np.int64) - self.lows + 1 + self.escapes
+
+    def _starts(self) -> np.ndarray:
+        return np.concatenate([[0], np.cumsum(self._sizes())[:-1]])
+
+    def table(self, index: int) -> np.ndarray:
+        """Return the frequencies of one table, escape last, uint16."""
+        start = self._starts()[index]
+        return self.frequencies[start : start + self._sizes()[index]]
+
+    def bounds(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the lowest and highest symbol that the tables of `index` hold without escape, int64."""
+        return self.lows[index].astype(np.int64), self.highs[index].astype(np.int64)
+
+    def bits(self, symbols: Tensor, table: Tensor) -> Tensor:
+        """Return the bits of whole symbols under their tables, elementwise; infinite outside a closed alphabet."""
+        index = table.flatten().long().cpu().numpy()
+        values = symbols.detach().flatten().cpu().numpy()
+        low, high = self.bounds(index)
+        excess = np.maximum(low - values, values - high)
+        escaped = excess > 0
+        entry = np.where(escaped, high - low + 1, values - low).astype(np.int64)
+        closed = escaped & (self.escapes[index] == 0)
+        entry[closed] = 0
+        bits = PRECISION - np.log2(self.frequencies[self._starts()[index] + entry].astype(np.float64))
+        bits += np.where(escaped, math.log2(2 * EXCESS_CLASSES) + np.floor(np.log2(np.maximum(excess, 1))), 0.0)
+        bits[closed] = math.inf
+        return torch.from_numpy(bits).to(symbols).reshape(symbols.shape)
+
+
+def build_categorical(masses: Iterable[np.ndarray], lows: Iterable[int], *, escape: bool) -> CategoricalTables:
+    """Turn probability masses into integer tables. Done once, at export; decoders read the result.
+
+    Args:
+        masses: for each table the probabilities of its symbols, [size] float64; at most 2**16 entries, at least 2 with
+            the escape. Without an escape they need not sum to one.
+        lows: for each table the symbol of its first entry.
+        escape: append an entry for all other integers, with the mass that is left to one.
+    """
+    frequencies, highs, lows = [], [], list(lows)
+    for mass, low in zip(masses, lows, strict=True):
+        highs.append(low + len(mass) - 1)
+        rest = [max(1 - mass.sum(), 0.0)] if escape else []
+        mass = np.append(mass, rest)
+        frequencies.append(_apportion(mass / mass.sum()))
+    return CategoricalTables(
+        np.concatenate(frequencies).astype(np.uint16),
+        np.array(lows, np.int32),
+        np.array(highs, np.int32),
+        np.full(len(lows), escape, np.uint8),
+    )
+
 
 def table_count() -> int:
     """Return how many tables a model has: eight fractions of the location while narrow, then one."""
@@ -134,3 +233,19 @@ def _to_integers(mass: np.ndarray) -> np.ndarray:
     counts = np.maximum(np.floor(mass * (total - len(mass)) + 0.5), 0).astype(np.int64) + 1
     counts[np.argmax(counts)] += total - counts.sum()
     return counts
+
+
+def _apportion(mass: np.ndarray) -> np.ndarray:
+    """Round masses that sum to one to positive integers that sum to 2**16, by largest remainder: any alphabet fits.
+
+    Raises:
+        ModelError: there are more entries than the integers can serve.
+    """
+    spare = (1 << PRECISION) - len(mass)
+    if spare < 0:
+        raise ModelError(f"an alphabet of {len(mass)} symbols exceeds the {1 << PRECISION} a table can hold")
+    shares = mass * spare
+    counts = np.floor(shares).astype(np.int64)
+    left = spare - int(counts.sum())
+    counts[np.argsort(counts - shares, kind="stable")[:left]] += 1
+    return counts + 1

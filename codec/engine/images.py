@@ -159,8 +159,9 @@ def decode(container: Container, params: Params, system: System, progress: Progr
 def estimate_bits(symbols: Symbols, params: Params, system: System) -> float:
     """Return the bits RateMeter estimates for whole symbols: what training minimises, for checks."""
     total = 0.0
+    categorical = system.tables.categorical and system.tables.categorical.tables
     for spec in system.units(params):
-        meter = RateMeter(system.shape, noise=False)
+        meter = RateMeter(system.shape, noise=False, categorical=categorical)
         with torch.no_grad():
             system.code(meter, spec.params, _select(symbols, spec))
         total += float(meter.bits.sum())

@@ -10,8 +10,9 @@ columns (`X`):
 
 Seen from a `D` site the known sites form a square lattice, seen from an `X` site the same lattice turned by
 45 degrees, so both use 4 near and 8 further neighbours. Inside a pass the channels follow in groups, each
-knowing the groups before it. There is no side information: the stream is the latents alone. All sites of a
-pass are coded at once (19 passes whatever the size), so decoding is parallel.
+knowing the groups before it. Conditions known beforehand (the quality, features of a hyperprior) join the
+neighbours; without a hyperprior there is no side information: the stream is the latents alone. All sites of a
+pass are coded at once (7 passes whatever the size, each once per channel group), so decoding is parallel.
 
 The order is that of interlaced lossless image coders (FLIF); the parallel contexts generalise the
 checkerboard of He et al., "Checkerboard Context Model for Efficient Learned Image Compression" (CVPR 2021).
@@ -19,13 +20,14 @@ checkerboard of He et al., "Checkerboard Context Model for Efficient Learned Ima
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from codec.coding.exact import ACTIVATION_BITS, WEIGHT_BITS, ExactLinear, fix
+from codec.coding.coder import Coder
+from codec.coding.exact import ACTIVATION_BITS, ACTIVATION_MAX, WEIGHT_BITS, ExactLinear, exp2, fix
 
 COARSE = 8  # step of the first pass
 HALF_STEPS = (4, 2, 1)
@@ -61,12 +63,6 @@ class Lattice(NamedTuple):
         view.copy_(values.reshape(view.shape))
 
 
-# step(lattices, channels, location, log2_scale) codes one group of symbols and returns their dequantized
-# values, rounded and saturated as activations are; all are [B, n, channels] in signal units, with n the sites
-# of the lattices together.
-Step = Callable[[list[Lattice], slice, Tensor, Tensor], Tensor]
-
-
 def passes(height: int, width: int) -> Iterator[tuple[int, str, list[Lattice]]]:
     """Yield (half-step, kind, site lattices) for every pass after the first that has sites."""
     for h in HALF_STEPS:
@@ -82,10 +78,10 @@ def passes(height: int, width: int) -> Iterator[tuple[int, str, list[Lattice]]]:
 class _PassNet(nn.Module):
     """Locations and log2 scales of one pass: a trunk on the neighbours, a head for each channel group."""
 
-    def __init__(self, channels: int, groups: tuple[int, ...], hidden: int, conditions: int) -> None:
+    def __init__(self, inputs: int, groups: tuple[int, ...], hidden: int) -> None:
         super().__init__()
         self.groups = groups
-        self.inputs = ExactLinear(12 * channels + conditions, hidden, relu=True)
+        self.inputs = ExactLinear(inputs, hidden, relu=True)
         self.trunk = ExactLinear(hidden, hidden, relu=True)
         known = [sum(groups[:i]) for i in range(len(groups))]
         self.heads = nn.ModuleList(
@@ -111,17 +107,33 @@ class QuincunxPrior(nn.Module):
         channels: latent channels C.
         groups: sizes of the channel groups, in coding order; they sum to C.
         hidden: width of the networks.
-        conditions: numbers known beforehand (here the quality), given to every pass.
+        conditions: numbers known beforehand, given to every pass.
+        far: how many channels of the eight further neighbours are looked at; all if None.
+        shared: one pair of networks for the passes of half-step 4 and 2, which have few sites, instead of two; and the
+            first pass has a network, too, on the conditions alone.
     """
 
-    def __init__(self, channels: int, groups: tuple[int, ...], hidden: int, conditions: int = 1) -> None:
+    def __init__(
+        self,
+        channels: int,
+        groups: tuple[int, ...],
+        hidden: int,
+        conditions: int = 1,
+        *,
+        far: int | None = None,
+        shared: bool = False,
+    ) -> None:
         super().__init__()
         assert sum(groups) == channels
-        self.channels, self.groups = channels, groups
-        self.first = nn.Parameter(torch.zeros(2, channels))  # location and log2 scale without context
-        self.nets = nn.ModuleDict(
-            {f"{kind}{h}": _PassNet(channels, groups, hidden, conditions) for h in HALF_STEPS for kind in "DX"}
-        )
+        self.channels, self.groups, self.shared = channels, groups, shared
+        self.far = channels if far is None else far
+        inputs = 4 * channels + 8 * self.far + conditions
+        steps = (HALF_STEPS[0], HALF_STEPS[-1]) if shared else HALF_STEPS
+        self.nets = nn.ModuleDict({f"{kind}{h}": _PassNet(inputs, groups, hidden) for h in steps for kind in "DX"})
+        if shared:
+            self.first_net = _PassNet(conditions, groups, hidden)
+        else:
+            self.first = nn.Parameter(torch.zeros(2, channels))  # location and log2 scale without context
 
     def fixed_point(self) -> dict[str, int]:
         """Return the fraction bits of every parameter, by name."""
@@ -129,41 +141,73 @@ class QuincunxPrior(nn.Module):
             name: WEIGHT_BITS if name.endswith("weight") else ACTIVATION_BITS for name, _ in self.named_parameters()
         }
 
-    def code(self, step: Step, batch: int, height: int, width: int, condition: Tensor) -> Tensor:
-        """Visit every site in coding order and return the dequantized latents [B, h, w, C].
+    def code(
+        self, coder: Coder, y: Tensor | None, grid: tuple[int, int, int], log2_gain: Tensor, condition: Tensor
+    ) -> Tensor:
+        """Pass every symbol through the coder and return them, [B, h, w, C].
 
         Args:
-            step: codes the symbols of some channels at the sites of some lattices (see `Step`).
-            condition: [B, conditions], in the dtype to compute in (float64 to be exact).
+            y: symbols [B, h, w, C] in quantization steps, None when decoding.
+            grid: B, h, w.
+            log2_gain: [B, C], steps in a unit of the signal; the networks work in signal units, at any quality.
+            condition: [B, conditions] or [B, h, w, conditions], in the dtype to compute in (float64 to be exact).
         """
+        batch, height, width = grid
         like = {"dtype": condition.dtype, "device": condition.device}
+        condition = condition[:, None, None] if condition.dim() == 2 else condition
+        condition = condition.expand(batch, height, width, -1)
         padded = torch.zeros(batch, height + 2 * _REACH, width + 2 * _REACH, self.channels, **like)
         canvas = padded[:, _REACH : _REACH + height, _REACH : _REACH + width]
+        out = torch.empty(batch, height, width, self.channels, **like) if y is None else y
         first = Lattice(slice(0, height, COARSE), slice(0, width, COARSE))
-        rows, cols = first.shape(height, width)
-        location, log2_scale = (p.expand(batch, rows * cols, -1) for p in fix(self.first, ACTIVATION_BITS))
-        first.write(canvas, step([first], slice(0, self.channels), location, log2_scale))
-        for h, kind, lattices in passes(height, width):
-            net = self.nets[f"{kind}{h}"]
-            context = torch.cat([_neighbours(padded, kind, h, lattice, canvas, condition) for lattice in lattices], 1)
-            features = net.features(context)
-            known = features[..., :0]
-            for group, size in enumerate(self.groups):
-                channels = slice(known.shape[-1], known.shape[-1] + size)
-                location, log2_scale = net.parameters_of(group, features, known)
-                known = torch.cat([known, step(lattices, channels, location, log2_scale)], -1)
-            for lattice, values in zip(lattices, known.split([at.count(canvas) for at in lattices], 1), strict=True):
-                lattice.write(canvas, values)
-        return canvas
+        for h, kind, lattices in [(COARSE, "", [first]), *passes(height, width)]:
+            net = self._net(h, kind)
+            groups = self.groups if net else (self.channels,)
+            given = _gather(lattices, y).split(groups, -1) if y is not None else [None] * len(groups)
+            if net:
+                context = [self._context(padded, kind, h, at, condition) for at in lattices]
+                features = net.features(torch.cat(context, 1))
+            known, values = condition.new_zeros(batch, sum(at.count(canvas) for at in lattices), 0), []
+            for group, log2 in enumerate(log2_gain[:, None].split(groups, -1)):
+                if net:
+                    location, log2_scale = net.parameters_of(group, features, known)
+                else:
+                    location, log2_scale = (
+                        p.expand(batch, first.count(canvas), -1) for p in fix(self.first, ACTIVATION_BITS)
+                    )
+                values.append(coder(given[group], location * exp2(log2), log2_scale + log2))
+                # Rounded symbols carry no gradient in training, so neither may their step: the two would cancel.
+                dequantized = fix(values[-1] * exp2(-log2.detach()), ACTIVATION_BITS)
+                known = torch.cat([known, dequantized.clamp(-ACTIVATION_MAX, ACTIVATION_MAX)], -1)
+            _scatter(lattices, canvas, known)
+            if y is None:
+                _scatter(lattices, out, torch.cat(values, -1))
+        return out
+
+    def _net(self, h: int, kind: str) -> _PassNet | None:
+        """Return the network of a pass; the first has one only if it has conditions to look at."""
+        if not kind:
+            return self.first_net if self.shared else None
+        return self.nets[f"{kind}{HALF_STEPS[0] if self.shared and h > 1 else h}"]
+
+    def _context(self, padded: Tensor, kind: str, h: int, at: Lattice, condition: Tensor) -> Tensor:
+        """Return [B, n, inputs]: the neighbourhood of each site of a lattice (zeros where unknown) and conditions."""
+        height, width = condition.shape[1:3]
+        views = []
+        for i, (dr, dc) in enumerate(NEIGHBOURS[kind] if kind else []):
+            channels = slice(self.far if i >= len(_NEAR_D) else None)
+            shifted = padded[:, _REACH + dr * h :, _REACH + dc * h :, channels][:, :height, :width]
+            views.append(shifted[:, at.rows, at.cols])
+        views.append(condition[:, at.rows, at.cols])
+        return torch.cat(views, -1).flatten(1, 2)
 
 
-def _neighbours(padded: Tensor, kind: str, h: int, at: Lattice, canvas: Tensor, condition: Tensor) -> Tensor:
-    """Return [B, n, 12 C + conditions]: the neighbourhood of each site of a lattice; zeros where unknown."""
-    batch, height, width, _ = canvas.shape
-    views = [
-        padded[:, _REACH + dr * h :, _REACH + dc * h :][:, :height, :width][:, at.rows, at.cols]
-        for dr, dc in NEIGHBOURS[kind]
-    ]
-    rows, cols = at.shape(height, width)
-    views.append(condition[:, None, None].expand(batch, rows, cols, -1))
-    return torch.cat(views, -1).flatten(1, 2)
+def _gather(lattices: list[Lattice], canvas: Tensor) -> Tensor:
+    """Return the values of several lattices of a canvas [B, h, w, C], one after another, [B, n, C]."""
+    return torch.cat([at.read(canvas) for at in lattices], 1)
+
+
+def _scatter(lattices: list[Lattice], canvas: Tensor, values: Tensor) -> None:
+    """Write values [B, n, C] of several lattices, one after another in n, onto a canvas [B, h, w, C]."""
+    for lattice, part in zip(lattices, values.split([at.count(canvas) for at in lattices], 1), strict=True):
+        lattice.write(canvas, part)

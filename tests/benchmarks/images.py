@@ -1,19 +1,17 @@
-"""Benchmark of the image models: rates, distortions, times and memory, with the anchors in the same run.
+"""Benchmark of the image models: times and memory. Rates and distortions are measured by `codec eval`.
 
-    python tests/benchmarks/images.py rd KODAK_FOLDER [--models ...] [--efforts 1 8]
     python tests/benchmarks/images.py speed KODAK_FOLDER
     python tests/benchmarks/images.py memory PHOTO
     python tests/benchmarks/images.py startup STREAM
 
-Every rate is the size of a file; every distortion is of what that file decodes to. Times are medians of interleaved
-runs after a warm-up, with two threads for everybody; only ratios between rows of one run mean anything.
+Times are medians of interleaved runs after a warm-up, with two threads for everybody; only ratios between rows of one
+run mean anything.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
-import json
 import statistics
 import subprocess
 import sys
@@ -27,18 +25,9 @@ import torch
 from PIL import Image
 
 import codec
-from codec.evaluation.bd import bd_rate, rate_at
-from codec.rate import bits_per_pixel
 
 THREADS = 2
-QUALITIES = (0, 20, 40, 60, 80, 100)
-ANCHORS: dict[str, tuple[dict, tuple[int, ...]]] = {  # Pillow format -> options, qualities
-    "JPEG": ({"optimize": True, "progressive": True}, (10, 20, 35, 50, 70, 85, 93)),
-    "WEBP": ({"method": 6}, (5, 20, 40, 60, 80, 92)),
-    "AVIF": ({"speed": 6, "subsampling": "4:4:4", "max_threads": THREADS}, (20, 35, 50, 60, 70, 80)),
-}
-WALLOC = {"walloc-12": (0.6171, 30.56), "walloc-48": (2.5436, 37.34)}  # published: bpp, PSNR on Kodak
-
+AVIF = {"speed": 6, "subsampling": "4:4:4", "max_threads": THREADS}
 
 _PEAK = """
 import resource
@@ -56,73 +45,11 @@ def photographs(folder: Path) -> list[Path]:
     return found or sys.exit(f"no images in {folder}")
 
 
-def pillow_bytes(picture: Image.Image, kind: str, quality: int) -> bytes:
+def avif_bytes(picture: Image.Image, quality: int) -> bytes:
     """Return the file Pillow writes."""
     out = io.BytesIO()
-    picture.save(out, kind, quality=quality, **ANCHORS[kind][0])
+    picture.save(out, "AVIF", quality=quality, **AVIF)
     return out.getvalue()
-
-
-def curve(files: list[Path], settings: list, encode: Callable, decode: Callable) -> list[dict]:
-    """Return mean bpp and mean per-image PSNR for each setting."""
-    rows = []
-    for setting in settings:
-        rates, distortions, started = [], [], time.perf_counter()
-        for path in files:
-            picture = codec.read(path)
-            data = encode(picture, setting)
-            rates.append(bits_per_pixel(len(data), picture.width, picture.height))
-            distortions.append(codec.psnr_of(decode(data), picture))
-        seconds = (time.perf_counter() - started) / len(files)
-        rows.append({"setting": setting, "bpp": np.mean(rates), "psnr": np.mean(distortions), "seconds": seconds})
-        print(f"  {setting!s:>5} {rows[-1]['bpp']:.4f} bpp {rows[-1]['psnr']:.3f} dB {seconds:.2f} s", flush=True)
-    return rows
-
-
-def anchor_curve(files: list[Path], kind: str) -> list[dict]:
-    """Return the curve of one of Pillow's encoders."""
-    encode = lambda picture, quality: pillow_bytes(Image.fromarray(picture.samples), kind, quality)
-    return curve(files, list(ANCHORS[kind][1]), encode, codec.read)
-
-
-def columns(rows: list[dict]) -> tuple[list[float], list[float]]:
-    return [row["bpp"] for row in rows], [row["psnr"] for row in rows]
-
-
-def measure_rd(args: argparse.Namespace) -> None:
-    """Curves of models and anchors, BD-rates, and the comparison with published WaLLoC."""
-    files = photographs(args.folder)[:: args.every]
-    curves = {}
-    for kind in [] if args.no_anchors else ANCHORS:
-        print(kind, ANCHORS[kind][0])
-        curves[kind] = anchor_curve(files, kind)
-    for model in args.models:
-        for effort in args.efforts:
-            name = f"{model} -e {effort}"
-            print(name)
-            encode = lambda p, q, m=model, e=effort: codec.encode(p, model=m, quality=q, effort=e)
-            curves[name] = curve(files, args.qualities, encode, codec.decode)
-    print("\nBD-rate in % (PSNR, mean over images), negative: fewer bits")
-    names = list(curves)
-    for name in names:
-        cells = []
-        for other in names:
-            try:
-                cells.append(f"{bd_rate(*columns(curves[other]), *columns(curves[name])).value:+.1f} vs {other}")
-            except codec.errors.RateError as exc:
-                cells.append(f"n/a vs {other} ({exc})")
-        print(f"{name}: " + "; ".join(cells))
-    for name, rows in curves.items():
-        published = WALLOC.get(name.split(" ")[0])
-        if published:
-            try:
-                ours = rate_at(*columns(rows), published[1])
-                saved = 100 * (ours / published[0] - 1)
-                print(f"{name} at {published[1]} dB: {ours:.3f} bpp, published {published[0]}, {saved:+.1f} %")
-            except codec.errors.RateError as exc:
-                print(f"{name}: {exc}")
-    if args.json:
-        args.json.write_text(json.dumps(curves, indent=1, default=float))
 
 
 def interleaved(jobs: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
@@ -143,7 +70,7 @@ def measure_speed(args: argparse.Namespace) -> None:
     pillow = [Image.open(path).convert("RGB") for path in files]
     pixels = sum(p.width * p.height for p in pillow)
     jobs: dict[str, Callable[[], object]] = {
-        "avif speed 6 encode": lambda: [pillow_bytes(p, "AVIF", args.avif_quality) for p in pillow]
+        "avif speed 6 encode": lambda: [avif_bytes(p, args.avif_quality) for p in pillow]
     }
     for model in args.models:
         streams = [codec.encode(p, model=model) for p in pillow]
@@ -194,16 +121,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
     models = {"nargs": "+", "default": ["walloc-12", "walloc-48"]}
-    rd = commands.add_parser("rd")
-    rd.add_argument("folder", type=Path)
-    rd.add_argument("--models", **models)
-    rd.add_argument("--efforts", type=int, nargs="+", default=[1])
-    rd.add_argument("--qualities", type=float, nargs="+", default=QUALITIES)
-    rd.add_argument("--every", type=int, default=1, help="take every n-th image only")
-    rd.add_argument("--threads", type=int, default=THREADS)
-    rd.add_argument("--no-anchors", action="store_true")
-    rd.add_argument("--json", type=Path, help="also write the curves there")
-    rd.set_defaults(run=measure_rd)
     speed = commands.add_parser("speed")
     speed.add_argument("folder", type=Path)
     speed.add_argument("--models", **models)
@@ -217,7 +134,7 @@ def main() -> None:
     startup.add_argument("stream", type=Path)
     startup.set_defaults(run=measure_startup)
     args = parser.parse_args()
-    torch.set_num_threads(getattr(args, "threads", THREADS))
+    torch.set_num_threads(THREADS)
     args.run(args)
 
 

@@ -1,0 +1,256 @@
+"""`codec eval`."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from codec.cli import exits
+from codec.cli.options import named_files, names
+from codec.cli.progress import on_terminal, progress
+from codec.errors import CodecError
+
+if TYPE_CHECKING:
+    from codec.evaluation.measure import How, Job
+    from codec.evaluation.results import Curve, Evaluation, Row
+    from codec.evaluation.runner import Prepared
+    from codec.evaluation.sources import SourceFile
+    from codec.evaluation.summary import Selection
+
+SHOWN = 2  # pictures in the report when none are named
+NO_PICTURE = "none"
+
+
+@click.command("eval")
+@click.argument("data", nargs=-1, required=True, metavar="DATA...", type=click.Path(exists=True))
+@click.option(
+    "-c", "--codec", "specs", metavar="SPEC", multiple=True, required=True, help="What to measure; see below."
+)
+@click.option("--metric", "metrics", metavar="NAME,...", multiple=True, help="[default: all that are installed]")
+@click.option("--anchor", metavar="NAME", help="The curve BD-rates are against. [default: an anchor that fits most]")
+@click.option("--published", metavar="FILE:NAME,...", multiple=True, help="Lay curves over ours that others published.")
+@click.option("-o", "--output", metavar="DIR", default="eval", show_default=True, help="Folder of the results.")
+@click.option(
+    "-j", "--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes; 1 to compare times."
+)
+@click.option("--resume", is_flag=True, help="Go on with the results in DIR.")
+@click.option("--repeat", type=click.IntRange(1), default=3, show_default=True, help="Timed runs, of which the median.")
+@click.option("--weights", metavar="NAME=FILE", multiple=True, help="Network of lpips or dists; see below.")
+@click.option(
+    "--picture", "pictures", metavar="NAME", multiple=True, help="Show in the report. [default: two; or none]"
+)
+@click.option("--json", "as_json", is_flag=True, help="Print summary.json on stdout instead of the table.")
+def command(as_json: bool, resume: bool, **given: Any) -> int:
+    """Measure rate and distortion of codecs on files, with anchors, and write a report.
+
+    \b
+    SPEC is NAME[:key=value,...], for instance
+      walloc-12            a model (see `codec list models`) at six qualities
+      walloc-12:q=10..90/20,e=4     qualities 10, 30, ... 90 at effort 4
+      jpeg:q=10,25,50,75,90         values are separated by commas, too
+      avif:speed=6,4                one curve for each value of a key that is not the quality
+    Anchors: jpeg, webp, avif, jpeg2000, jxl; lossless png, webp-lossless, jxl-lossless.
+    Peers: compressai-peer; compressai puts a CompressAI checkpoint into our files.
+
+    DATA are pictures and folders of them. DIR gets report.html, results.jsonl (appended while measuring; --resume goes
+    on after an interruption), results.csv, curves.csv, summary.json and, for other people's plot scripts, summary/.
+
+    LPIPS and DISTS need networks that cannot be shipped: --weights lpips=FILE takes a TorchScript module of two
+    pictures [1, 3, H, W], in -1..1 for lpips (torch.jit.trace(lpips.LPIPS(), (x, x)).save(FILE)), in 0..1 for dists.
+    """
+    import torch
+
+    from codec.evaluation import runner
+
+    threads = max(torch.get_num_threads() // given["jobs"], 1)
+    with runner.limited_threads(threads):
+        task = _prepare(threads, **given)
+        rows = _collect(task, resume)
+        return _finish(task, rows, as_json)
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A request that has been checked and can be carried out."""
+
+    files: list[SourceFile]
+    jobs: list[Job]
+    prepared: list[Prepared]
+    published: list[Curve]
+    how: How
+    anchor: str | None
+    pictures: list[str] | None
+    data: tuple[str, ...]
+    output: Path
+    workers: int
+    threads: int
+    command: str
+
+
+def _prepare(threads: int, **given: Any) -> _Task:
+    """Check everything that can be checked before measuring, which may take hours."""
+    from codec.evaluation import metrics, published, runner, sources, spec
+    from codec.evaluation.measure import How
+
+    with _usage():
+        weights = named_files(given["weights"])
+        measured, left_out = metrics.choose(names(given["metrics"]), weights)
+        for problem in left_out:
+            click.echo(f"codec: left out: {problem}", err=True)
+        curves = spec.parse_specs(given["specs"])
+        files = sources.find_files(given["data"])
+        pictures = _pictures(given["pictures"], files)
+        overlaid = [
+            curve for text in given["published"] for curve in published.load_published(*published.parse_published(text))
+        ]
+        prepared = [runner.prepare(curve) for curve in curves]
+        known = [curve.name for curve in curves] + [curve.name for curve in overlaid]
+        if len(set(known)) < len(known):
+            raise ValueError(f"two curves are called {next(name for name in known if known.count(name) > 1)}")
+        if given["anchor"] and given["anchor"] not in known:
+            raise ValueError(f"--anchor {given['anchor']} is none of the curves {', '.join(known)}")
+    how = How(measured, weights, given["repeat"])
+    return _Task(
+        files, runner.plan(files, curves), prepared, overlaid, how, given["anchor"], pictures, given["data"],
+        Path(given["output"]), given["jobs"], threads, _command_line(given),
+    )  # fmt: skip
+
+
+@contextmanager
+def _usage() -> Iterator[None]:
+    """Report a wrong request as wrong usage."""
+    try:
+        yield
+    except ValueError as exc:
+        raise click.UsageError(str(exc)) from exc
+
+
+def _pictures(asked: Sequence[str], files: Sequence[SourceFile]) -> list[str] | None:
+    """Return the names of files to show; None to choose some."""
+    if not asked:
+        return None
+    chosen = []
+    for name in (name for name in asked if name != NO_PICTURE):
+        found = [file.name for file in files if name in (file.name, Path(file.name).stem)]
+        if not found:
+            raise ValueError(f"--picture {name} is none of the files, {', '.join(f.name for f in files[:8])}, ...")
+        chosen += found
+    return chosen
+
+
+def _command_line(given: dict[str, Any]) -> str:
+    """Return the command that repeats this evaluation, however it was called."""
+    words = ["codec", "eval", *given["data"]]
+    for option, values in (
+        ("--codec", given["specs"]),
+        ("--metric", given["metrics"]),
+        ("--anchor", [given["anchor"]] if given["anchor"] else []),
+        ("--published", given["published"]),
+        ("--weights", given["weights"]),
+        ("--picture", given["pictures"]),
+    ):
+        words += [word for value in values for word in (option, value)]
+    return shlex.join([*words, "--repeat", str(given["repeat"]), "-j", str(given["jobs"]), "-o", given["output"]])
+
+
+def _collect(task: _Task, resume: bool) -> list[Row]:
+    from codec.evaluation import runner
+
+    done, told = 0, set()
+    with progress(len(task.jobs)) as (advance, echo):
+
+        def report(row: Row, was_there: bool) -> None:
+            nonlocal done
+            done += 1
+            advance(1.0)
+            if row.error is not None:
+                if (row.file, row.error) not in told:  # a broken file fails for every codec
+                    echo(f"codec: {row.file}: {row.curve} {row.setting}: {row.error}")
+                told.add((row.file, row.error))
+            elif not was_there and not on_terminal():
+                echo(_line(row))
+
+        try:
+            return runner.collect(task.jobs, task.how, task.output, workers=task.workers, resume=resume, report=report)
+        except KeyboardInterrupt:
+            where = task.output / runner.RESULTS
+            echo(f"codec: {done} of {len(task.jobs)} results are in {where}; add --resume to go on")
+            raise
+
+
+def _line(row: Row) -> str:
+    from codec.rate import bits_per_pixel
+
+    psnr = row.metrics["psnr"]
+    quality = "lossless" if psnr is None else f"{psnr:.2f} dB"
+    rate = bits_per_pixel(row.bytes, row.width, row.height)
+    seconds = f"{row.encode_seconds:.3f} s, {row.decode_seconds:.3f} s"
+    return f"{row.file}  {row.curve} {row.setting}  {row.bytes:,} bytes  {rate:.3f} bpp  {quality}  {seconds}"
+
+
+def _finish(task: _Task, rows: list[Row], as_json: bool) -> int:
+    """Average, write everything and print the result."""
+    from codec.evaluation import conventions, outputs, summary
+    from codec.evaluation.report import write_report
+
+    failures = sum(row.error is not None for row in rows)
+    try:
+        selection = summary.select(rows)
+    except CodecError as exc:
+        click.echo(f"codec: {exits.message_of(exc)}", err=True)
+        return exits.PARTIAL
+    evaluation = _evaluation(task, rows, selection)
+    anchor = task.anchor or outputs.default_anchor(evaluation)
+    if anchor not in [curve.name for curve in evaluation.curves]:
+        anchor = None  # it was asked for, but nothing of it could be measured
+    document = outputs.write_outputs(task.output, evaluation, rows, anchor)
+    shown = _decode(task, rows, selection)
+    write_report(evaluation, shown, task.output / "report.html", anchor=anchor)
+    _plot(evaluation, task.output / "plots")
+    click.echo(json.dumps(document) if as_json else outputs.table(evaluation, anchor))
+    click.echo(f"{task.output / 'report.html'}: {len(selection.files)} of {len(task.files)} files averaged", err=True)
+    for line in conventions.describe_failures(selection):
+        click.echo(f"codec: {line}", err=True)
+    return exits.PARTIAL if failures else 0
+
+
+def _evaluation(task: _Task, rows: list[Row], selection: Selection) -> Evaluation:
+    from codec.evaluation import conventions, summary
+    from codec.evaluation.results import Evaluation
+
+    curves = [*summary.curves_of(selection, task.prepared), *task.published]
+    processes = {"workers": task.workers, "threads": task.threads}
+    return Evaluation(
+        curves=tuple(curves),
+        metrics=summary.point_metrics(curves),
+        conventions=conventions.conventions(task.how, curves, **processes),
+        command=task.command,
+        facts=conventions.facts(task.how, rows, selection, data=task.data, **processes),
+    )
+
+
+def _decode(task: _Task, rows: list[Row], selection: Selection) -> list[Any]:
+    from codec.evaluation import showcase
+
+    files = selection.files[:SHOWN] if task.pictures is None else task.pictures
+    chosen = showcase.choose(task.jobs, rows, files)
+    with progress(sum(map(len, chosen.values()))) as (advance, _):
+        return showcase.decode(chosen, advance)
+
+
+def _plot(evaluation: Evaluation, folder: Path) -> None:
+    from importlib.util import find_spec
+
+    if find_spec("matplotlib") is None:
+        click.echo("codec: left out: plots need a package; pip install matplotlib", err=True)
+        return
+    from codec.evaluation.report import write_plots
+
+    write_plots(evaluation, folder)

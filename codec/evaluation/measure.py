@@ -1,0 +1,140 @@
+"""One file at one setting: coded, decoded, compared and timed."""
+
+from __future__ import annotations
+
+import hashlib
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from codec.errors import MediaError
+from codec.evaluation import metrics
+from codec.evaluation.codecs import Codec
+from codec.evaluation.results import Row
+from codec.evaluation.sources import SourceFile
+from codec.evaluation.spec import CurveSpec
+from codec.media.image import Image, read
+
+_CLEAR_REFS, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+_RESET_PEAK = "5"  # proc(5): reset the peak resident set size
+_warmed: set[str] = set()  # curves this process has run
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one row is measured from.
+
+    Attributes:
+        source: SHA-256 of the file.
+    """
+
+    file: SourceFile
+    source: str
+    curve: CurveSpec
+    setting: str
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What tells its row from the others of an evaluation."""
+        return self.file.name, self.curve.name, self.setting
+
+
+@dataclass(frozen=True)
+class How:
+    """How rows are measured.
+
+    Attributes:
+        metrics: names.
+        weights: metric -> TorchScript file.
+        repeat: timed runs; the median counts.
+    """
+
+    metrics: tuple[str, ...]
+    weights: dict[str, str] = field(default_factory=dict)
+    repeat: int = 3
+
+
+def measure(job: Job, how: How) -> Row:
+    """Return the row of a job. Whatever goes wrong is in the row: foreign codecs raise anything."""
+    version = ""
+    try:
+        codec = job.curve.codec(job.setting)
+        version = codec.version
+        return _measure(job, how, codec)
+    except Exception as exc:
+        reason = " ".join(str(exc).split()) or type(exc).__name__
+        return Row(job.file.name, job.source, job.curve.name, job.setting, version, error=reason)
+
+
+def _measure(job: Job, how: How, codec: Codec) -> Row:
+    image = pixels_of(job.file.path, job.source)
+    if job.curve.name not in _warmed:
+        codec.decode(codec.encode(image))
+        _warmed.add(job.curve.name)
+    data, encode_seconds, encode_peak = _timed(lambda: codec.encode(image), how.repeat)
+    decoded, decode_seconds, decode_peak = _timed(lambda: codec.decode(data), how.repeat)
+    return Row(
+        file=job.file.name,
+        source=job.source,
+        curve=job.curve.name,
+        setting=job.setting,
+        version=codec.version,
+        width=image.width,
+        height=image.height,
+        bytes=len(data),
+        coded=hashlib.sha256(data).hexdigest(),
+        metrics=metrics.compare(image, decoded, how.metrics, how.weights),
+        estimated_bytes=round(codec.estimate(data), 1) if codec.estimate else None,
+        encode_seconds=round(encode_seconds, 6),
+        decode_seconds=round(decode_seconds, 6),
+        encode_peak=encode_peak,
+        decode_peak=decode_peak,
+    )
+
+
+@lru_cache(maxsize=1)
+def pixels_of(path: str, digest: str) -> Image:
+    """Return the picture every codec is given: upright, without alpha and metadata.
+
+    Args:
+        digest: tells versions of the file apart.
+
+    Raises:
+        MediaError: it cannot be read.
+    """
+    if not digest:
+        raise MediaError(f"{path}: cannot be opened")
+    return Image(read(path).samples)
+
+
+def _timed(function: Callable[[], Any], repeat: int) -> tuple[Any, float, int | None]:
+    """Return a function's last result, the median of its seconds, and the largest peak of resident bytes."""
+    seconds, peaks = [], []
+    result = None
+    for _ in range(repeat):
+        result = None  # before the peak is reset: the result of the run before does not count
+        counting = _reset_peak()
+        started = time.perf_counter()
+        result = function()
+        seconds.append(time.perf_counter() - started)
+        if counting:
+            peaks.append(_peak())
+    return result, statistics.median(seconds), max(peaks, default=None)
+
+
+def _reset_peak() -> bool:
+    """Make the peak the present; say whether this system can."""
+    try:
+        _CLEAR_REFS.write_text(_RESET_PEAK)
+    except OSError:
+        return False
+    return True
+
+
+def _peak() -> int:
+    line = next(line for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024  # the kernel writes kB and means KiB

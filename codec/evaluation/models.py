@@ -1,0 +1,42 @@
+"""Our own models as codecs to evaluate."""
+
+from __future__ import annotations
+
+from codec import api, checkpoint
+from codec.evaluation.codecs import Codec, Family, Option, one_of, real, whole
+from codec.limits import UNLIMITED
+from codec.params import quality_index, quality_of
+from codec.stream import Stream
+
+_OPTIONS = {
+    "q": Option("quality", real(0, 100), ("0", "20", "40", "60", "80", "100"), spans=True),
+    "e": Option("effort", whole(1, 10), ("1",)),
+    "device": Option("where networks run", one_of("auto", "cpu", "cuda"), ("auto",)),
+}
+
+
+def model_family(info: checkpoint.ModelInfo, name: str) -> Family:
+    """Return the family of an installed model; `name` is its name, or its folder."""
+
+    def make(options: dict[str, str]) -> Codec:
+        quality, device = quality_of(quality_index(float(options["q"]))), options["device"]
+        keywords = {"quality": quality, "effort": int(options["e"]), "device": device}
+        system = checkpoint.load(info, device)
+
+        def estimate(data: bytes) -> float:
+            from codec.container import parse
+            from codec.engine import images
+            from codec.params import unpack
+
+            stream = Stream(data, device=device, max_pixels=UNLIMITED, max_memory=UNLIMITED)
+            return images.estimate_bits(stream.symbols(), unpack(parse(data).params), system) / 8
+
+        return Codec(
+            f"{info.system} version {info.version}, model {info.name} {info.digest[:16]}",
+            keywords,
+            lambda image: api.encode(image, model=name, **keywords),
+            lambda data: api.decode(data, device=device, max_pixels=UNLIMITED, max_memory=UNLIMITED),
+            estimate,
+        )
+
+    return Family("model", make, _OPTIONS, info.media)

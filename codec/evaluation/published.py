@@ -1,0 +1,96 @@
+"""Curves that others published, to lay over our own. They are read, never run.
+
+The file is a JSON object: name -> `bpp` and `psnr_rgb`, and where known `psnr_rgb_from_mean_mse`, `ms_ssim_rgb`,
+`ms_ssim_db_rgb`, `encoding_time_s`, `decoding_time_s` (lists of the same length), `label`, `averaging`, `source`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from codec.errors import MediaError
+from codec.evaluation.metrics import to_db
+from codec.evaluation.results import Curve, Point
+
+_LISTS = {  # in the file -> metric of a point
+    "psnr_rgb": "psnr",
+    "psnr_rgb_from_mean_mse": "psnr-of-mean-mse",
+    "ms_ssim_rgb": "ms-ssim",
+    "ms_ssim_db_rgb": "ms-ssim-db",
+}
+
+
+def parse_published(text: str) -> tuple[str, list[str]]:
+    """Split `FILE:name,...` into the file and the names; a colon inside the name of the file is no trouble.
+
+    Raises:
+        MediaError: there is no such file.
+    """
+    path, _, names = text.rpartition(":")
+    if path and Path(path).is_file():
+        return path, [name for name in names.split(",") if name]
+    if not Path(text).is_file():
+        raise MediaError(f"{path or text}: there is no such file of published curves")
+    return text, []
+
+
+def load_published(path: str, names: Sequence[str]) -> list[Curve]:
+    """Return curves of a file by their names in it.
+
+    Raises:
+        MediaError: the file does not hold curves.
+        ValueError: no names, or unknown ones; the message has those that exist, or the nearest.
+    """
+    try:
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as exc:
+        raise MediaError(f"{path}: not a JSON file of curves ({exc})") from exc
+    if not isinstance(found, dict):
+        raise MediaError(f"{path}: not a JSON object of curves by name")
+    if not names:
+        raise ValueError(f"choose curves, --published {path}:NAME,...; it has {', '.join(found)}")
+    for name in names:
+        if name not in found:
+            near = [key for key in found if name in key] or difflib.get_close_matches(name, found, 5, 0.4) or found
+            raise ValueError(f"{path} has no curve {name!r}; perhaps {', '.join(list(near)[:12])}")
+    try:
+        return [_curve(name, found[name]) for name in names]
+    except (KeyError, TypeError, ValueError, IndexError) as exc:
+        raise MediaError(f"{path}: not curves of bpp and psnr_rgb ({exc!r})") from exc
+
+
+def _curve(name: str, raw: dict[str, Any]) -> Curve:
+    count = len(raw["bpp"])
+
+    def column(key: str) -> list[float | None]:
+        values = [_finite(value) for value in raw.get(key) or []]
+        if values and len(values) != count:
+            raise ValueError(f"{name}: {len(values)} values of {key} for {count} of bpp")
+        return values or [None] * count
+
+    columns = {metric: column(key) for key, metric in _LISTS.items() if raw.get(key)}
+    if "ms-ssim" in columns and "ms-ssim-db" not in columns:
+        columns["ms-ssim-db"] = [None if value is None else to_db(value) for value in columns["ms-ssim"]]
+    encode, decode = column("encoding_time_s"), column("decoding_time_s")
+    points = [
+        Point(
+            setting=f"point {i + 1}",
+            bpp=float(raw["bpp"][i]),
+            metrics={metric: values[i] for metric, values in columns.items()},
+            encode_seconds=encode[i],
+            decode_seconds=decode[i],
+        )
+        for i in range(count)
+    ]
+    facts = [raw.get("label") or name, *(str(raw[key]) for key in ("source", "averaging", "note") if raw.get(key))]
+    description = "published, not run here: " + "; ".join(facts)
+    return Curve(name, "published", description, tuple(sorted(points, key=lambda point: point.bpp)))
+
+
+def _finite(value: Any) -> float | None:
+    return float(value) if value is not None and math.isfinite(value) else None

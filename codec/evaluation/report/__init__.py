@@ -1,0 +1,16 @@
+"""Reports: an `Evaluation` as one HTML file to read and as plots for papers.
+
+page.py        the file as a whole, and the data its script draws from
+tables.py      headings, tables and captions: all that is there with scripts off
+bd_table.py    every curve against every anchor
+pictures.py    which part of a picture is shown, and as which bytes
+appearance.py  names, numbers and colours, for the page and the plots
+plots.py       PNG and SVG, by matplotlib
+assets/        template, style and scripts, put together by page.py
+"""
+
+from codec.evaluation.report.page import write_report
+from codec.evaluation.report.pictures import Decoded, Picture
+from codec.evaluation.report.plots import write_plots
+
+__all__ = ["Decoded", "Picture", "write_plots", "write_report"]

@@ -1,0 +1,47 @@
+"""From a run to a model in the zoo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from codec import checkpoint
+from codec.training.run import Run
+
+
+def export(run: Run, folder: Path, *, facts: dict[str, Any] | None = None) -> checkpoint.ModelInfo:
+    """Write the averaged weights of a run as a model: half precision, integers and tables for what decides bits.
+
+    Args:
+        folder: of the model; its `model.json` and `model.safetensors` are replaced.
+        facts: what is known of the model beside what is counted here (parameters, steps, kMAC a decoded pixel).
+    """
+    with torch.device("cpu"):
+        model = checkpoint.system_class(run.recipe.system).from_config(run.recipe.config)
+    model.load_state_dict({name: value.cpu() for name, value in run.average.items()})
+    counted = {"parameters": sum(p.numel() for p in model.parameters()), "steps": run.step}
+    if hasattr(model, "image_of"):
+        counted["kmac_per_pixel"] = round(synthesis_macs(model) / 1000, 1)
+    return checkpoint.save(model, folder, config=run.recipe.config, facts=run.recipe.facts | counted | (facts or {}))
+
+
+@torch.no_grad()
+def synthesis_macs(model: nn.Module, side: int = 256) -> float:
+    """Return multiply-adds a pixel of the convolutions of synthesis (`g_s`); entropy decoding is not in it."""
+    total = 0
+
+    def count(module: nn.Conv2d, _: Any, out: torch.Tensor) -> None:
+        nonlocal total
+        total += out.numel() * module.weight[0].numel()
+
+    hooks = [m.register_forward_hook(count) for m in model.g_s.modules() if isinstance(m, nn.Conv2d)]
+    grid = side // model.block
+    try:
+        model.image_of(torch.zeros(1, model.latents, grid, grid), torch.zeros(1))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return total / side**2

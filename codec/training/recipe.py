@@ -1,0 +1,142 @@
+"""Recipes: small TOML files beside a model that fix everything which decides what training yields.
+
+system = "waveprior"
+[config]   shape of the network, passed to `System.from_config`
+[train]    see `Schedule`
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from codec.checkpoint import model_folders
+from codec.errors import RecipeError
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Crops a step from some point on.
+
+    Attributes:
+        start: share of the steps after which this stage begins.
+        batch: crops a step, over all processes together.
+        size: pixels a side.
+    """
+
+    start: float
+    batch: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How to train.
+
+    Attributes:
+        steps: in all.
+        lr: of Adam, after a warm-up of `warmup` steps, constant until the last `decay` of the steps, in which it falls
+            to `floor` of itself along a cosine (Haegele et al., "Scaling Laws and Compute-Optimal Training Beyond Fixed
+            Training Durations", NeurIPS 2024): a run can be stopped, extended and annealed at any length.
+        betas, clip: of Adam; largest norm of a gradient.
+        ema: decay of the averaged weights, which are what is exported.
+        stages: crop sizes, first to last.
+        validation: photographs held out, every n-th so that there are this many.
+        validate_every, save_every: steps, seconds.
+        seed: of initialisation, crops and noise.
+    """
+
+    steps: int
+    lr: float
+    stages: tuple[Stage, ...]
+    betas: tuple[float, float] = (0.9, 0.98)
+    clip: float = 5.0
+    warmup: int = 200
+    decay: float = 0.3
+    floor: float = 0.02
+    ema: float = 0.999
+    validation: int = 16
+    validate_every: int = 1000
+    save_every: float = 120.0
+    seed: int = 1
+
+    def stage(self, step: int) -> Stage:
+        """Return the stage that a step belongs to."""
+        return [s for s in self.stages if step >= s.start * self.steps or s is self.stages[0]][-1]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A recipe as read from a file."""
+
+    system: str
+    config: dict[str, Any]
+    train: Schedule
+    facts: dict[str, Any]
+
+
+def read(path: Path, overrides: dict[str, str] | None = None) -> Recipe:
+    """Read a recipe.
+
+    Args:
+        path: the TOML file.
+        overrides: dotted names to values in TOML or plain text, `{"train.steps": "100"}`.
+
+    Raises:
+        RecipeError: it is not a recipe, or an override names nothing in it.
+    """
+    try:
+        raw = tomllib.loads(path.read_text())
+    except (OSError, tomllib.TOMLDecodeError) as exc:
+        raise RecipeError(f"{path}: not a recipe ({exc})") from exc
+    for name, value in (overrides or {}).items():
+        _override(raw, name, value)
+    try:
+        train = dict(raw["train"])
+        train["stages"] = tuple(Stage(**stage) for stage in train["stages"])
+        train = {k: tuple(v) if isinstance(v, list) else v for k, v in train.items()}
+        return Recipe(raw["system"], raw["config"], Schedule(**train), raw.get("facts", {}))
+    except (KeyError, TypeError) as exc:
+        known = ", ".join(field.name for field in dataclasses.fields(Schedule))
+        raise RecipeError(f"{path}: {exc}; [train] knows {known}") from exc
+
+
+def find(name: str) -> Path:
+    """Return the recipe file of that name: a file, a folder with a `recipe.toml`, or a model of the zoo.
+
+    Raises:
+        RecipeError: there is none.
+    """
+    candidates = [Path(name), Path(name) / "recipe.toml"]
+    candidates += [folder / name / "recipe.toml" for folder in model_folders()]
+    for path in candidates:
+        if path.is_file():
+            return path
+    raise RecipeError(
+        f"no recipe {name!r}: give a TOML file, a folder with recipe.toml, or the name of a model in the zoo"
+    )
+
+
+def _override(raw: dict[str, Any], name: str, text: str) -> None:
+    *tables, key = name.split(".")
+    place = raw
+    for table in tables:
+        place = place.get(table) if isinstance(place, dict) else None
+    known = {field.name for field in dataclasses.fields(Schedule)} if tables == ["train"] else set(place or ())
+    if not isinstance(place, dict) or key not in known:
+        raise RecipeError(
+            f"--set {name}: there is no such setting; try train.steps or config.{next(iter(raw['config']))}"
+        )
+    try:
+        place[key] = tomllib.loads(f"x = {text}")["x"]
+    except tomllib.TOMLDecodeError:
+        place[key] = text
+
+
+def fingerprint(recipe: Recipe) -> str:
+    """Return what two runs must share to be continued into each other: the network, not the schedule."""
+    return json.dumps([recipe.system, recipe.config], sort_keys=True)

@@ -1,0 +1,140 @@
+"""The training loop: batches in, metrics and checkpoints out."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from codec.training import distributed
+from codec.training.photos import Photos, prefetched, samples_of
+from codec.training.run import CHECKPOINT, Run
+
+METRICS = "metrics.jsonl"
+_LOG_EVERY = 100  # steps
+_INITIAL_BATCHES = 32  # for closed forms
+_QUALITIES = (0.1, 0.3, 0.5, 0.7, 0.9)  # that validation looks at
+_VALIDATION_SIZE = 256
+
+Report = Callable[[dict[str, Any]], None]
+
+
+def prepare(run: Run, photos: Photos, folder: Path, *, resume: bool) -> None:
+    """Load the run's checkpoint, or start from closed forms.
+
+    Raises:
+        RecipeError: the checkpoint does not fit.
+    """
+    if resume and (folder / CHECKPOINT).exists():
+        run.load(folder)
+        return
+    stage = run.schedule.stages[-1]
+    everything = list(range(len(photos)))
+    batches = (
+        samples_of(photos.crops([run.schedule.seed, 0, i], 8, stage.size, everything), run.device)
+        for i in range(_INITIAL_BATCHES)
+    )
+    run.model.initialize(batches)
+    run.restart_average()
+
+
+def train(run: Run, photos: Photos, folder: Path, *, report: Report, workers: int = 2, compiled: bool = False) -> None:
+    """Train to the recipe's last step.
+
+    Every 100 steps a line goes to `metrics.jsonl` and to `report`: step, seconds, steps a second, lr and the means of
+    what `System.loss` returns; every `validate_every` steps also `validation`, see `validate`. A checkpoint is written
+    every `save_every` seconds, at the end, and when the loop is left by an exception.
+
+    Args:
+        folder: of the run.
+        workers: threads that decode photographs.
+        compiled: run the loss through `torch.compile`.
+    """
+    schedule = run.schedule
+    training, held_out = _split(len(photos), schedule.validation)
+    forward = torch.compile(run.model.loss) if compiled else None
+    first = distributed.rank() == 0
+    started, saved_at = time.time() - run.seconds, time.time()
+    begun_at, begun_step, window = time.time(), run.step, []
+
+    def make(step: int) -> torch.Tensor:
+        stage = schedule.stage(step)
+        return photos.crops([schedule.seed, 1, step, distributed.rank()], _share(stage.batch), stage.size, training)
+
+    try:
+        for crops in prefetched(make, run.step, schedule.steps, workers):
+            window.append(run.advance(samples_of(crops, run.device), forward))
+            if run.step % _LOG_EVERY == 0:
+                run.seconds = time.time() - started
+                line = {"step": run.step, "seconds": round(run.seconds), "lr": run.learning_rate()}
+                line["steps_per_second"] = round((run.step - begun_step) / (time.time() - begun_at), 3)
+                line |= {k: round(float(torch.stack([w[k] for w in window]).mean()), 4) for k in window[0]}
+                if not math.isfinite(line["loss"]):
+                    raise FloatingPointError(f"the loss is {line['loss']} at step {run.step}; lower train.lr")
+                if run.step % schedule.validate_every == 0 and held_out:
+                    line["validation"] = validate(run, photos, held_out)
+                if first:
+                    _append(folder / METRICS, line)
+                    report(line)
+                begun_at, begun_step, window = time.time(), run.step, []
+            if first and time.time() - saved_at > schedule.save_every:
+                run.seconds = time.time() - started
+                run.save(folder)
+                saved_at = time.time()
+    finally:
+        if first:
+            run.seconds = time.time() - started
+            run.save(folder)
+
+
+@torch.no_grad()
+def validate(run: Run, photos: Photos, held_out: list[int]) -> list[dict[str, float]]:
+    """Return bpp and PSNR of the mean error (dB) of the averaged weights on held-out crops, at five qualities."""
+    present = {name: value.clone() for name, value in run.model.state_dict().items()}
+    run.model.load_state_dict(run.average)
+    torch.manual_seed(0)
+    out = []
+    for quality in _QUALITIES:
+        bpp, mse = [], []
+        for start in range(0, len(held_out), 8):
+            crops = torch.stack([_centre(photos[i]) for i in held_out[start : start + 8]])
+            losses = run.model.loss(
+                samples_of(crops, run.device), t=torch.full((len(crops),), quality, device=run.device)
+            )
+            bpp.append(float(losses["bpp"]) * len(crops))
+            mse.append(float(losses["mse"]) * len(crops))
+        psnr = 10 * math.log10(255**2 * len(held_out) / sum(mse))
+        out.append({"quality": quality, "bpp": round(sum(bpp) / len(held_out), 4), "psnr": round(psnr, 3)})
+    run.model.load_state_dict(present)
+    return out
+
+
+def _centre(samples: Any) -> torch.Tensor:
+    row, col = ((n - _VALIDATION_SIZE) // 2 for n in samples.shape[:2])
+    crop = samples[row : row + _VALIDATION_SIZE, col : col + _VALIDATION_SIZE]
+    return torch.from_numpy(crop.transpose(2, 0, 1).copy())
+
+
+def _split(count: int, held_out: int) -> tuple[list[int], list[int]]:
+    """Return indices to train on and every n-th held out; small sets are used whole."""
+    if held_out == 0 or count < 4 * held_out:
+        return list(range(count)), []
+    kept = set(range(0, count, count // held_out)[:held_out]) if held_out else set()
+    return [i for i in range(count) if i not in kept], sorted(kept)
+
+
+def _share(batch: int) -> int:
+    """Return this process's part of a batch."""
+    size = distributed.size()
+    return batch // size + (distributed.rank() < batch % size)
+
+
+def _append(path: Path, line: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        file.write(json.dumps(line) + "\n")
