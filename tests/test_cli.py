@@ -11,32 +11,15 @@ import time
 import numpy as np
 import PIL.Image
 import pytest
-from click.testing import CliRunner
 
 import codec
 from codec.cli import exits
-from codec.cli.main import main
 
+from commandline import invoke, run
 from support import DATA, SMALL
 
 PHOTO = DATA / "parrots.png"
 MODEL = ["-m", SMALL]
-
-
-def run(*args, stdin: bytes | None = None, **options) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-c", "from codec.cli.main import run; run()", *map(str, args)]
-    return subprocess.run(command, input=stdin, capture_output=True, **options)
-
-
-def invoke(*args):
-    """Run in this process: much faster; returns (exit code, stdout, stderr)."""
-    result = CliRunner().invoke(main, [str(a) for a in args], standalone_mode=False)
-    error = result.exception
-    if error is None:
-        return result.return_value or 0, result.stdout, result.stderr
-    code = getattr(error, "exit_code", None)
-    message = error.format_message() if hasattr(error, "format_message") else exits.message_of(error)
-    return exits.code_of(error) if code is None else code, result.stdout, result.stderr + message
 
 
 @pytest.fixture
@@ -223,7 +206,9 @@ def test_list_and_doctor():
     assert code == 0
     assert "walloc-12" in stdout
     assert "default" in stdout
-    assert json.loads(invoke("list", "systems", "--json")[1].splitlines()[0])["name"] == "walloc"
+    systems = [json.loads(line)["name"] for line in invoke("list", "systems", "--json")[1].splitlines()]
+    assert systems == sorted(codec.installed_systems())
+    assert "walloc" in systems
     code, stdout, _ = invoke("doctor")
     assert code == 0, stdout
     assert f"model {SMALL}" in stdout

@@ -11,13 +11,13 @@ from dataclasses import replace
 import numpy as np
 import PIL.Image
 import pytest
-from test_cli import invoke, run
 
 import codec
 from codec.cli import exits
 from codec.evaluation.results import Row
 from codec.evaluation.rows import load_rows
 
+from commandline import invoke, run
 from support import DATA, SMALL, picture_of
 
 CODECS = ["-c", f"{SMALL}:q=10..85/25", "-c", "jpeg:q=10,30,60,90", "-c", "png"]

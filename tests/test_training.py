@@ -15,13 +15,14 @@ from codec.training.export import export, synthesis_macs
 from codec.training.photos import Photos, prefetched, samples_of
 from codec.training.run import Run
 
+from commandline import invoke
 from support import DATA, ROOT
 
 TINY = {
     "walloc": {"latents": 12, "width": 16, "blocks": 1, "groups": [3, 4, 5], "hidden": 16},
     "waveprior": {
-        "latents": 24, "width": 16, "deep": 24, "analysis": [1, 1], "synthesis": [1, 1], "groups": [8, 16], "hidden": 16,
-        "far": 8, "hyper": 4, "features": 8,
+        "latents": 24, "width": 16, "deep": 24, "analysis": [1, 1], "synthesis": [1, 1], "groups": [8, 16],
+        "hidden": 16, "far": 8, "hyper": 4, "features": 8,
     },
 }  # fmt: skip
 
@@ -222,3 +223,33 @@ def test_macs_are_those_of_the_convolutions(tmp_path):
     model = codec.checkpoint.system_class("walloc").from_config(plan.config)
     by_hand = (192 * 12 * 9 + 16 * 12 * 9 + 2 * 16 * 16 * 9 + 192 * 16) / 64
     assert synthesis_macs(model) == by_hand
+
+
+# --- the command ---------------------------------------------------------------------------------------------
+
+
+def test_the_command_trains_resumes_and_exports(tmp_path):
+    recipe("walloc", tmp_path)
+    words = ["train", tmp_path / "walloc.toml", "--run", tmp_path / "run"]
+    assert invoke(*words)[0] == 2  # no data
+    code, _, stderr = invoke(*words, "--data", DATA, "--steps", 2, "--threads", 1)
+    assert code == 0, stderr
+    code, _, stderr = invoke(*words, "--data", DATA)
+    assert code == 1
+    assert "--resume" in stderr
+    assert invoke(*words, "--data", DATA, "--resume", "--set", "train.steps=3")[0] == 0
+    code, stdout, _ = invoke(*words, "--export", tmp_path / "fresh", "--json")
+    assert code == 0
+    described = json.loads((tmp_path / "fresh" / "model.json").read_text())
+    assert described["digest"] == json.loads(stdout)["digest"]
+    assert described["facts"]["steps"] == 3
+    assert described["facts"]["kmac_per_pixel"] > 0
+
+
+def test_the_command_says_what_is_wrong(tmp_path):
+    assert invoke("train", "nothing-of-this-name")[0] == 1
+    code, _, stderr = invoke("train", "walloc-12", "--set", "steps")
+    assert (code, "KEY=VALUE" in stderr) == (2, True)
+    code, _, stderr = invoke("train", "walloc-12", "--export", tmp_path / "m", "--run", tmp_path / "none")
+    assert code == 1
+    assert "not a checkpoint" in stderr
