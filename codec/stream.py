@@ -126,15 +126,13 @@ class Stream:
         """Entropy-decode and return the integer symbols, e.g. `y` [h, w, C] for walloc."""
         from codec.engine import images
 
-        images.check_limits(self._params, **self._limits)
-        return images.decode_symbols(self._container, self._system(), self._params)
+        return images.decode_symbols(self._container, self._checked_system(), self._params)
 
     def problems(self) -> list[str]:
         """Decode the symbols of every unit and return one line for each that fails."""
         from codec.engine import images
 
-        images.check_limits(self._params, **self._limits)
-        return images.find_problems(self._container, self._system(), self._params)
+        return images.find_problems(self._container, self._checked_system(), self._params)
 
     def symbols_digest(self) -> str:
         """Return the SHA-256 of all symbols as little-endian int32, tensors in order of name: the exact part."""
@@ -156,12 +154,24 @@ class Stream:
         from codec.engine import images
         from codec.system import no_progress
 
-        images.check_limits(self._params, **self._limits)
-        return images.decode(self._container, self._params, self._system(), progress or no_progress)
+        return images.decode(self._container, self._params, self._checked_system(), progress or no_progress)
 
     def _model(self) -> checkpoint.ModelInfo:
         parsed = self._container
         return checkpoint.find_digest(parsed.system, parsed.version, parsed.digest)
+
+    def _checked_system(self) -> System:
+        """Return the system once the stream is known to keep to the limits.
+
+        Raises:
+            LimitError: it does not.
+        """
+        from codec.engine import images
+
+        images.check_limits(self._params, **self._limits)
+        system = self._system()
+        images.check_symbols(system, self._params, max_memory=self._limits["max_memory"])
+        return system
 
     def _system(self) -> System:
         return checkpoint.load(self._model(), self._device)

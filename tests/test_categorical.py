@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from codec import checkpoint
 from codec.coding.coder import SYMBOL_LIMIT, RateMeter, Reader, TableModels, Writer
 from codec.coding.distributions import (
     MAX_TABLES,
@@ -181,6 +182,20 @@ def test_models_survive_pickling():
     again = pickle.loads(pickle.dumps(models))
     assert again.tables is None
     assert np.array_equal(again.categorical.tables.frequencies, models.categorical.tables.frequencies)
+
+
+@pytest.mark.parametrize("located", [True, False])
+@pytest.mark.parametrize("named", [True, False])
+def test_tables_survive_a_model_file(located, named):
+    tables = build_tables(ScaleMixture()) if located else None
+    models = TableModels(tables, alphabets(8, [4, 9], escape=True) if named else None)
+    tensors = checkpoint._pack_tables(models) | {"weight": torch.zeros(1)}
+    again = checkpoint._unpack_tables(tensors)
+    assert list(tensors) == ["weight"]
+    assert (again.tables is None) == (not located)
+    assert (again.categorical is None) == (not named)
+    if named:
+        assert np.array_equal(again.categorical.tables.highs, models.categorical.tables.highs)
 
 
 def test_learned_frequencies_have_gradients():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -93,6 +94,20 @@ def check_limits(params: Params, *, max_pixels: int, max_memory: int) -> None:
         raise LimitError(
             f"decoding {size} pixels would take about {needed >> 20} MiB, over the limit of {max_memory >> 20}; "
             "raise --max-memory"
+        )
+
+
+def check_symbols(system: System, params: Params, *, max_memory: int) -> None:
+    """Refuse a stream whose symbols alone exceed the limit: those of a thin picture padded to large blocks can.
+
+    Raises:
+        LimitError: they do.
+    """
+    needed = 4 * sum(math.prod(shape) for shape in system.shapes(params).values())
+    if needed > max_memory:
+        raise LimitError(
+            f"the symbols of {params['width']}x{params['height']} pixels would take {needed >> 20} MiB, over the limit "
+            f"of {max_memory >> 20}; raise --max-memory"
         )
 
 

@@ -10,7 +10,7 @@ import codec
 from codec import container, foreign
 from codec.coding.coder import Reader, Writer
 from codec.engine import images
-from codec.errors import CodecError, FormatError, ModelError, RateError
+from codec.errors import CodecError, FormatError, LimitError, ModelError, RateError
 from codec.media.image import Image
 from codec.models import compressai
 from codec.models.compressai import ARCHITECTURES
@@ -186,6 +186,16 @@ def test_a_hostile_latent_is_corrupt(model_of):
 
     with pytest.raises(FormatError, match="range"):
         system.code(Hostile(), {"grid": (4, 4)}, None)
+
+
+def test_a_thin_picture_is_held_to_the_memory_limit(model_of, monkeypatch):
+    """One row of pixels has 64 rows of latents."""
+    info, system = model_of("mbt2018-mean")
+    monkeypatch.setenv("CODEC_MODELS", str(info.folder.parent))
+    data = images.encode(Image(picture_of((1, 2000, 3))), info, system, quality=50)
+    assert codec.decode(data).samples.shape == (1, 2000, 3)
+    with pytest.raises(LimitError, match="symbols"):
+        codec.decode(data, max_memory=30_000)
 
 
 def test_extreme_latents_are_coded(model_of):
