@@ -23,6 +23,7 @@ def command(a: str, b: str, metrics: tuple[str, ...], weights: tuple[str, ...], 
     """
     from codec.cli.options import named_files, names
     from codec.evaluation import metrics as table
+    from codec.evaluation.scales import scale_of
     from codec.rate import bits_per_pixel
 
     try:
@@ -46,7 +47,7 @@ def command(a: str, b: str, metrics: tuple[str, ...], weights: tuple[str, ...], 
     for entry in report.values():
         click.echo(f"{entry['file']}  {entry['bytes']:,} bytes  {entry['bpp']:.4f} bpp")
     for name, value in values.items():
-        unit = table.METRICS[name].unit
+        unit = scale_of(name).unit
         click.echo(f"  {name:12s}{_number(name, value, identical)}{f' {unit}' if unit and value is not None else ''}")
     return 0
 

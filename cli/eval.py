@@ -46,8 +46,9 @@ NO_PICTURE = "none"
 @click.option(
     "--picture", "pictures", metavar="NAME", multiple=True, help="Show in the report. [default: two; or none]"
 )
+@click.option("--record", is_flag=True, help="Keep the results of our models in their model.json, for codec list.")
 @click.option("--json", "as_json", is_flag=True, help="Print summary.json on stdout instead of the table.")
-def command(as_json: bool, resume: bool, **given: Any) -> int:
+def command(as_json: bool, resume: bool, record: bool, **given: Any) -> int:
     """Measure rate and distortion of codecs on files, with anchors, and write a report.
 
     \b
@@ -73,7 +74,7 @@ def command(as_json: bool, resume: bool, **given: Any) -> int:
     with runner.limited_threads(threads):
         task = _prepare(threads, **given)
         rows = _collect(task, resume)
-        return _finish(task, rows, as_json)
+        return _finish(task, rows, as_json, record)
 
 
 @dataclass(frozen=True)
@@ -195,7 +196,7 @@ def _line(row: Row) -> str:
     return f"{row.file}  {row.curve} {row.setting}  {row.bytes:,} bytes  {rate:.3f} bpp  {quality}  {seconds}"
 
 
-def _finish(task: _Task, rows: list[Row], as_json: bool) -> int:
+def _finish(task: _Task, rows: list[Row], as_json: bool, record: bool) -> int:
     """Average, write everything and print the result."""
     from codec.evaluation import conventions, outputs, summary
     from codec.evaluation.report import write_report
@@ -218,6 +219,10 @@ def _finish(task: _Task, rows: list[Row], as_json: bool) -> int:
     click.echo(f"{task.output / 'report.html'}: {len(selection.files)} of {len(task.files)} files averaged", err=True)
     for line in conventions.describe_failures(selection):
         click.echo(f"codec: {line}", err=True)
+    if record:
+        from codec.evaluation.record import record as keep
+
+        click.echo(f"recorded for {', '.join(keep(evaluation)) or 'no model'}", err=True)
     return exits.PARTIAL if failures else 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from typing import Any
 
 import click
 
@@ -23,8 +24,22 @@ def command(what: str, as_json: bool) -> int:
     for info in codec.installed_models():
         size = (info.folder / "model.safetensors").stat().st_size
         row = dataclasses.asdict(info) | {"folder": str(info.folder), "bytes": size}
-        facts = "  ".join(f"{key} {value}" for key, value in info.facts.items())
         default = "  (default)" if info.name == codec.DEFAULT_MODEL else ""
-        text = f"{info.name:12s} {info.media:6s} {info.system} v{info.version}  {size / 1e6:.1f} MB  {facts}{default}"
-        click.echo(json.dumps(row) if as_json else text)
+        text = f"{info.name:12s} {info.media:6s} {info.system} v{info.version}  {size / 1e6:.1f} MB{_facts(info.facts)}"
+        click.echo(json.dumps(row) if as_json else text + default)
     return 0
+
+
+def _facts(facts: dict[str, Any]) -> str:
+    """Return what is known of a model in a line: its size, its work, what `codec eval --record` measured."""
+    parts = []
+    if "parameters" in facts:
+        parts.append(f"{facts['parameters'] / 1e6:.1f} M parameters")
+    if "kmac_per_pixel" in facts:
+        parts.append(f"{facts['kmac_per_pixel']:.1f} kMAC/px to decode")
+    if "measured" in facts:
+        (_, low, worst), *_, (_, high, best) = facts["measured"]["points"]
+        parts.append(f"{facts['measured']['data']}: {low:.3f}..{high:.3f} bpp, {worst:.1f}..{best:.1f} dB")
+        deltas = facts["measured"]["bd_rate"].items()
+        parts += [f"{value:+.1f} % vs {anchor}" for anchor, value in deltas if ":" not in anchor]  # --json has all
+    return "".join(f"  {part}" for part in parts)

@@ -67,3 +67,7 @@ def run() -> None:
         click.echo(f"codec: {exits.message_of(exc)}", err=True)
         code = exits.code_of(exc)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+if __name__ == "__main__":  # torchrun starts modules: torchrun ... -m codec.cli.main train ...
+    run()

@@ -18,6 +18,7 @@ from importlib import import_module, metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from codec.atomic import atomic_path
 from codec.errors import MissingModelError, ModelError, ModelMismatchError, UnknownSystemError
 
 if TYPE_CHECKING:
@@ -249,5 +250,16 @@ def save(
     }
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "model.safetensors").write_bytes(data)
-    (folder / "model.json").write_text(json.dumps(description, indent=1) + "\n")
+    _describe(folder, description)
     return _read_info(folder / "model.json")
+
+
+def annotate(info: ModelInfo, facts: dict[str, Any]) -> None:
+    """Add facts to a model's description, replacing those of the same name. Its digest, and so its files, stay."""
+    description = json.loads((info.folder / "model.json").read_text())
+    _describe(info.folder, description | {"facts": description.get("facts", {}) | facts})
+
+
+def _describe(folder: Path, description: dict[str, Any]) -> None:
+    with atomic_path(folder / "model.json", overwrite=True) as temporary:
+        temporary.write_text(json.dumps(description, indent=1) + "\n")

@@ -35,6 +35,19 @@ IMAGE = Layout(
 )
 
 
+def image_params(samples: Any, quality: int) -> dict[str, Any]:
+    """Return the header's values for a picture [H, W, 1 or 3] of uint8 or uint16 at a quality index."""
+    height, width, channels = samples.shape
+    return {
+        "quality": quality,
+        "kind": KINDS.index("image"),
+        "gray": int(channels == 1),
+        "deep": int(samples.dtype.itemsize == 2),
+        "width": width,
+        "height": height,
+    }
+
+
 def quality_index(quality: float) -> int:
     """Map a quality of 0..100 to its index 0..1024.
 

@@ -43,8 +43,8 @@ from codec.coding.exact_conv import ExactConv2d, exact_twin
 from codec.errors import CorruptError, ModelError
 from codec.media.image import Image
 from codec.models.layers import wavefront
-from codec.models.layers.tiles import grow, pixels, scaled, tiles
-from codec.params import KINDS
+from codec.models.layers.tiles import blank, grow, paste, pixels, scaled, tiles
+from codec.params import image_params
 from codec.system import Params, Progress, Symbols, System, UnitSpec
 
 BLOCK = 16  # pixels a side of a position of y
@@ -222,15 +222,7 @@ class CompressAI(System):
 
     @torch.no_grad()
     def analyze(self, signal: Image, *, quality: float, effort: int, progress: Progress) -> tuple[Symbols, Params]:
-        height, width, channels = signal.samples.shape
-        params = {
-            "quality": 0,
-            "kind": KINDS.index(self.media),
-            "gray": int(channels == 1),
-            "deep": int(signal.samples.dtype == np.uint16),
-            "width": width,
-            "height": height,
-        }
+        params = image_params(signal.samples, 0)
         symbols = {name: torch.empty(shape, dtype=torch.int32) for name, shape in self.shapes(params).items()}
         specs = self.units(params)
         for i, spec in enumerate(specs):
@@ -256,19 +248,13 @@ class CompressAI(System):
 
     @torch.no_grad()
     def synthesize(self, symbols: Symbols, params: Params, *, progress: Progress) -> Image:
-        y, top = symbols["y"], 65535 if params["deep"] else 255
-        channels = 1 if params["gray"] else 3
-        out = np.empty((params["height"], params["width"], channels), np.uint16 if params["deep"] else np.uint8)
+        y, out = symbols["y"], blank(params)
         parts = list(tiles(*y.shape[:2], TILE))
         for i, (r, c) in enumerate(parts):
             big_r, big_c, inner_r, inner_c = grow(y.shape, r, c, self.halo)
             y_hat = (y[big_r, big_c].permute(2, 0, 1)[None] / STEPS).to(self._device)
-            x = self.g_s(y_hat)[0, :, scaled(inner_r, BLOCK), scaled(inner_c, BLOCK)].cpu()
-            if params["gray"]:
-                x = x.mean(0, keepdim=True)
-            x = x.mul(top).round_().clamp_(0, top).permute(1, 2, 0).numpy()
-            view = out[scaled(r, BLOCK), scaled(c, BLOCK)]
-            view[...] = x[: view.shape[0], : view.shape[1]]
+            x = self.g_s(y_hat)[..., scaled(inner_r, BLOCK), scaled(inner_c, BLOCK)]
+            paste(out, x - 0.5, r, c, BLOCK)
             progress((i + 1) / len(parts))
         return Image(out)
 

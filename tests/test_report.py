@@ -18,9 +18,9 @@ import pytest
 
 from codec.errors import MediaError, MissingPackageError, RateError
 from codec.evaluation.bd import bd_psnr, bd_rate
+from codec.evaluation.comparison import compare, compare_all
 from codec.evaluation.report import Decoded, Picture, write_plots, write_report
 from codec.evaluation.report.appearance import DARK, LIGHT, MINUS, SHAPES, number, seconds
-from codec.evaluation.report.bd_table import compare, compare_all
 from codec.evaluation.report.page import render
 from codec.evaluation.report.pictures import CROP, data_uri, detailed_crop
 from codec.evaluation.results import Curve, Evaluation, Point

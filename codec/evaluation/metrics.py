@@ -37,9 +37,7 @@ class Metric:
     """One way to compare two pictures.
 
     Attributes:
-        name: on the command line and in results.
-        unit: `dB` or empty.
-        higher_is_better: which way is up.
+        name: on the command line and in results; `codec.evaluation.scales` says how it is shown and which way is up.
         measure: the function.
         how: what exactly is computed, for the conventions.
         needs: package it is computed by, or None.
@@ -48,8 +46,6 @@ class Metric:
     """
 
     name: str
-    unit: str
-    higher_is_better: bool
     measure: Measure
     how: str
     needs: str | None = None
@@ -236,33 +232,23 @@ METRICS = {
     for metric in (
         Metric(
             "psnr",
-            "dB",
-            True,
             _psnr,
             "10 log10(255^2 / MSE) over all samples of R, G and B of one picture (gray pictures: of the one channel)",
         ),
-        Metric("mse", "", False, _mse, "mean squared error over all samples; 16-bit pictures are scaled to 0..255"),
+        Metric("mse", _mse, "mean squared error over all samples; 16-bit pictures are scaled to 0..255"),
         Metric(
             "ms-ssim",
-            "",
-            True,
             _ms_ssim,
             "five scales, 11-pixel Gaussian window, mean over R, G and B; no value below 161 pixels a side",
             needs="pytorch-msssim",
         ),
         Metric(
             "ssimulacra2",
-            "",
-            True,
             _ssimulacra2,
             "by the ssimulacra2 package (numpy; not libjxl's tool), sRGB assumed; no value below 8 pixels a side",
             needs="ssimulacra2",
         ),
-        Metric(
-            "lpips", "", False, _by_network(2.0, -1.0), "by the network that was given, pixels in -1..1", weights=True
-        ),
-        Metric(
-            "dists", "", False, _by_network(1.0, 0.0), "by the network that was given, pixels in 0..1", weights=True
-        ),
+        Metric("lpips", _by_network(2.0, -1.0), "by the network that was given, pixels in -1..1", weights=True),
+        Metric("dists", _by_network(1.0, 0.0), "by the network that was given, pixels in 0..1", weights=True),
     )
 }

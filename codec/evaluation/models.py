@@ -18,9 +18,14 @@ _OPTIONS = {
 def model_family(info: checkpoint.ModelInfo, name: str) -> Family:
     """Return the family of an installed model; `name` is its name, or its folder."""
 
+    fixed_rate = bool(info.facts.get("single_rate"))  # one point, not a curve
+    offered = {key: option for key, option in _OPTIONS.items() if not (fixed_rate and option.spans)}
+
     def make(options: dict[str, str]) -> Codec:
-        quality, device = quality_of(quality_index(float(options["q"]))), options["device"]
-        keywords = {"quality": quality, "effort": int(options["e"]), "device": device}
+        device = options["device"]
+        keywords = {"effort": int(options["e"]), "device": device}
+        if not fixed_rate:
+            keywords["quality"] = quality_of(quality_index(float(options["q"])))
         system = checkpoint.load(info, device)
 
         def estimate(data: bytes) -> float:
@@ -39,4 +44,4 @@ def model_family(info: checkpoint.ModelInfo, name: str) -> Family:
             estimate,
         )
 
-    return Family("model", make, _OPTIONS, info.media)
+    return Family("model", make, offered, info.media)

@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from codec.atomic import atomic_path
-from codec.evaluation.report.appearance import metric_of
-from codec.evaluation.report.bd_table import compare, compare_all
+from codec.evaluation.comparison import compare, compare_all
 from codec.evaluation.results import Curve, Evaluation, Row
+from codec.evaluation.scales import scale_of
 from codec.rate import bits_per_pixel
 
 _COMPRESSAI = {"psnr": "psnr-rgb", "ms-ssim": "ms-ssim-rgb"}
@@ -100,7 +100,7 @@ def table(evaluation: Evaluation, anchor: str | None) -> str:
     """Return the result for people: rates, and BD-rate and gain against the anchor with their overlap."""
     metrics = [name for name in evaluation.metrics if name not in _TABLE_LEAVES_OUT]
     reasons: dict[str, int] = {}
-    lines = [["curve", "kind", "bpp", *(metric_of(name).title for name in metrics)]]
+    lines = [["curve", "kind", "bpp", *(scale_of(name).title for name in metrics)]]
     for curve in evaluation.curves:
         low, high = curve.points[0].bpp, curve.points[-1].bpp
         cells = [curve.name, curve.kind, f"{low:.3f}" if len(curve.points) == 1 else f"{low:.3f}..{high:.3f}"]
@@ -113,7 +113,7 @@ def table(evaluation: Evaluation, anchor: str | None) -> str:
 
 
 def _cell(evaluation: Evaluation, anchor: str, curve: Curve, metric: str, reasons: dict[str, int]) -> str:
-    found, shown = compare(_named(evaluation, anchor), curve, metric), metric_of(metric)
+    found, shown = compare(_named(evaluation, anchor), curve, metric), scale_of(metric)
     if found.rate is None:
         reason = found.why_no_rate.removeprefix(curve.name).lstrip(": ")  # one note for all curves of that fault
         return f"n/a ({reasons.setdefault(reason, len(reasons) + 1)})"

@@ -44,6 +44,12 @@ def average_gradients(model: nn.Module) -> None:
         gradient.copy_(part.view_as(gradient))
 
 
+def wait() -> None:
+    """Return when all processes are here: none may leave while another still talks to it."""
+    if size() > 1:
+        torch.distributed.barrier()
+
+
 def finish() -> None:
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()

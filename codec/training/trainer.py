@@ -90,6 +90,7 @@ def train(run: Run, photos: Photos, folder: Path, *, report: Report, workers: in
         if first:
             run.seconds = time.time() - started
             run.save(folder)
+    distributed.wait()
 
 
 @torch.no_grad()

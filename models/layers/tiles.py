@@ -6,6 +6,7 @@ A *block* is the square of pixels of one latent position; ranges of rows and col
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,3 +48,24 @@ def pixels(samples: np.ndarray, r: slice, c: slice, block: int) -> Tensor:
     x = torch.from_numpy(np.ascontiguousarray(part.transpose(2, 0, 1)).astype(np.float32))[None]
     x = x.div_(np.iinfo(samples.dtype).max).sub_(0.5)
     return x.expand(1, 3, -1, -1)
+
+
+def blank(params: dict[str, Any]) -> np.ndarray:
+    """Return samples to fill, [height, width, 1 or 3] of uint8 or uint16, for the header of a stream."""
+    channels, dtype = 1 if params["gray"] else 3, np.uint16 if params["deep"] else np.uint8
+    return np.empty((params["height"], params["width"], channels), dtype)
+
+
+def paste(samples: np.ndarray, x: Tensor, r: slice, c: slice, block: int) -> None:
+    """Set some blocks of an image from [1, 3, H, W] in -0.5..0.5; what lies beyond the image is dropped.
+
+    Args:
+        samples: [H, W, 1 or 3], unsigned integers; one channel gets the mean of the three.
+    """
+    top = np.iinfo(samples.dtype).max
+    x = x[0].float().cpu()
+    if samples.shape[2] == 1:
+        x = x.mean(0, keepdim=True)
+    view = samples[scaled(r, block), scaled(c, block)]
+    x = x.add(0.5).mul_(top).round_().clamp_(0, top).permute(1, 2, 0).numpy()
+    view[...] = x[: view.shape[0], : view.shape[1]]

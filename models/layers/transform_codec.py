@@ -25,8 +25,8 @@ from codec.coding.exact import EXP2_BITS, exp2, fix
 from codec.media.image import Image
 from codec.models.layers.quality import ANCHORS, interpolate
 from codec.models.layers.refine import refine
-from codec.models.layers.tiles import grow, pixels, scaled, tiles
-from codec.params import KINDS, QUALITY_STEPS, quality_index
+from codec.models.layers.tiles import blank, grow, paste, pixels, scaled, tiles
+from codec.params import QUALITY_STEPS, image_params, quality_index
 from codec.system import Params, Progress, Symbols, System, UnitSpec
 
 UNIT_PIXELS = 1024  # side of a unit: part of the bitstream
@@ -165,15 +165,7 @@ class TransformCodec(System):
 
     @torch.no_grad()
     def analyze(self, signal: Image, *, quality: float, effort: int, progress: Progress) -> tuple[Symbols, Params]:
-        height, width, channels = signal.samples.shape
-        params = {
-            "quality": quality_index(quality),
-            "kind": KINDS.index(self.media),
-            "gray": int(channels == 1),
-            "deep": int(signal.samples.dtype == np.uint16),
-            "width": width,
-            "height": height,
-        }
+        params = image_params(signal.samples, quality_index(quality))
         t = self._t(params).float()
         grid = self.shapes(params)["y"]
         symbols = {name: torch.empty(shape, dtype=torch.int32) for name, shape in self.shapes(params).items()}
@@ -235,21 +227,13 @@ class TransformCodec(System):
 
     @torch.no_grad()
     def synthesize(self, symbols: Symbols, params: Params, *, progress: Progress) -> Image:
-        y, t = symbols["y"], self._t(params).float()
-        top = 65535 if params["deep"] else 255
-        channels = 1 if params["gray"] else 3
-        out = np.empty((params["height"], params["width"], channels), np.uint16 if params["deep"] else np.uint8)
+        y, t, out = symbols["y"], self._t(params).float(), blank(params)
         parts = list(tiles(*y.shape[:2], TILE_PIXELS // self.block))
         for i, (r, c) in enumerate(parts):
             big_r, big_c, inner_r, inner_c = grow(y.shape, r, c, self.halo_s)
             latents = self._dequantize(y[None, big_r, big_c], t).to(self._device)
-            x = self.image_of(latents, t.to(self._device)).float().cpu()
-            x = x[0, :, scaled(inner_r, self.block), scaled(inner_c, self.block)]
-            if params["gray"]:
-                x = x.mean(0, keepdim=True)
-            x = x.add_(0.5).mul_(top).round_().clamp_(0, top).permute(1, 2, 0).numpy()
-            view = out[scaled(r, self.block), scaled(c, self.block)]
-            view[...] = x[: view.shape[0], : view.shape[1]]
+            x = self.image_of(latents, t.to(self._device))
+            paste(out, x[..., scaled(inner_r, self.block), scaled(inner_c, self.block)], r, c, self.block)
             progress((i + 1) / len(parts))
         return Image(out)
 

@@ -52,10 +52,10 @@ def packet_matrix(length: int) -> np.ndarray:
 
 
 @lru_cache(maxsize=256)
-def _matrix(length: int, inverse: bool) -> Tensor:
+def _matrix(length: int, inverse: bool, device: torch.device) -> Tensor:
     matrix = packet_matrix(length)
     with torch.inference_mode(False):  # the result is kept: it must serve callers that need gradients, too
-        return torch.from_numpy(np.linalg.inv(matrix) if inverse else matrix).float()
+        return torch.from_numpy(np.linalg.inv(matrix) if inverse else matrix).float().to(device)
 
 
 def _segments(length: int) -> list[tuple[int, int, int, int]]:
@@ -70,7 +70,7 @@ def _transform(x: Tensor, inverse: bool, axis: int) -> Tensor:
     """Apply the 1-D transform along the last (`axis=-1`) or second-to-last axis."""
     pieces = []
     for start, stop, out_start, out_stop in _segments(x.shape[axis]):
-        matrix = _matrix(stop - start, inverse)[out_start - start : out_stop - start].to(x.device)
+        matrix = _matrix(stop - start, inverse, x.device)[out_start - start : out_stop - start]
         window = x.narrow(axis, start, stop - start)
         pieces.append(window @ matrix.T if axis == -1 else matrix @ window)
     return pieces[0] if len(pieces) == 1 else torch.cat(pieces, axis)

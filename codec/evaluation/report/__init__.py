@@ -2,7 +2,6 @@
 
 page.py        the file as a whole, and the data its script draws from
 tables.py      headings, tables and captions: all that is there with scripts off
-bd_table.py    every curve against every anchor
 pictures.py    which part of a picture is shown, and as which bytes
 appearance.py  names, numbers and colours, for the page and the plots
 plots.py       PNG and SVG, by matplotlib

@@ -1,4 +1,4 @@
-"""How metrics and curves are named, numbered and drawn; the page and the plots share it.
+"""How curves are drawn and numbers written; the page and the plots share it.
 
 A curve is told from the others twice, by colour and by the shape of its marks, so that neither colour vision nor a
 colour printer is needed. Its kind shows in the line: ours are heavy with filled marks, peers lighter with filled marks,
@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from codec.evaluation.comparison import is_lossless
 from codec.evaluation.results import Curve
+from codec.evaluation.scales import finite
 
 MINUS = "\N{MINUS SIGN}"
 
@@ -27,59 +28,6 @@ KINDS = {
     "anchor": "Anchors",
     "published": "Published, not run",
 }
-
-
-@dataclass(frozen=True)
-class Metric:
-    """How a metric is shown.
-
-    Attributes:
-        name: in the evaluation, `ms-ssim-db`.
-        label: for readers, `MS-SSIM`.
-        unit: `dB` or empty.
-        digits: behind the point.
-        falling: smaller is better.
-    """
-
-    name: str
-    label: str
-    unit: str = ""
-    digits: int = 4
-    falling: bool = False
-
-    @property
-    def title(self) -> str:
-        """Label and unit: `MS-SSIM (dB)`."""
-        return f"{self.label} ({self.unit})" if self.unit else self.label
-
-
-_METRICS = (
-    Metric("psnr", "PSNR", "dB", 2),
-    Metric("psnr-of-mean-mse", "PSNR of the mean MSE", "dB", 2),
-    Metric("mse", "MSE", "", 3, falling=True),
-    Metric("ms-ssim", "MS-SSIM", "", 4),
-    Metric("ms-ssim-db", "MS-SSIM", "dB", 2),
-    Metric("ssimulacra2", "SSIMULACRA 2", "", 2),
-    Metric("lpips", "LPIPS", "", 4, falling=True),
-    Metric("dists", "DISTS", "", 4, falling=True),
-)
-
-
-def metric_of(name: str) -> Metric:
-    """Return how to show a metric; one that nobody told us of keeps its name and is taken to rise."""
-    return next((metric for metric in _METRICS if metric.name == name), Metric(name, name))
-
-
-def finite(value: float | None) -> float | None:
-    """Return a number, or None for what is not one: JSON has neither infinity nor NaN."""
-    return float(value) if value is not None and math.isfinite(value) else None
-
-
-def is_lossless(curve: Curve) -> bool:
-    """Say whether a curve is a single point without distortion."""
-    if len(curve.points) != 1 or "psnr" not in curve.points[0].metrics:
-        return False
-    return finite(curve.points[0].metrics["psnr"]) is None
 
 
 def styles(curves: Sequence[Curve]) -> list[int]:

@@ -19,11 +19,12 @@ from string import Template
 from typing import Any
 
 from codec.atomic import atomic_path
+from codec.evaluation.comparison import LOW_OVERLAP, Comparison, Comparisons, compare_all, is_lossless
 from codec.evaluation.report import tables
-from codec.evaluation.report.appearance import DARK, LIGHT, finite, is_lossless, metric_of, styles
-from codec.evaluation.report.bd_table import LOW_OVERLAP, Comparison, Comparisons, compare_all
+from codec.evaluation.report.appearance import DARK, LIGHT, styles
 from codec.evaluation.report.pictures import Picture, check_sizes, data_uri, detailed_crop
 from codec.evaluation.results import Evaluation, Point
+from codec.evaluation.scales import finite, scale_of
 
 _SCRIPTS = ("chart.js", "tables.js", "viewer.js", "report.js")
 
@@ -86,7 +87,7 @@ def _json(value: Any) -> str:
 
 def _data(evaluation: Evaluation, comparisons: Comparisons) -> dict[str, Any]:
     """Return what the script draws from."""
-    metrics = [metric_of(name) for name in evaluation.metrics]
+    metrics = [scale_of(name) for name in evaluation.metrics]
     curves = [
         {
             "name": curve.name,

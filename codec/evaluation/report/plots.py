@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 
 from codec.atomic import atomic_path
 from codec.errors import MissingPackageError
-from codec.evaluation.report.appearance import LIGHT, SHAPES, Metric, finite, is_lossless, metric_of, styles
+from codec.evaluation.comparison import is_lossless
+from codec.evaluation.report.appearance import LIGHT, SHAPES, styles
 from codec.evaluation.results import Curve, Evaluation
+from codec.evaluation.scales import Scale, finite, scale_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,7 +50,7 @@ def write_plots(evaluation: Evaluation, folder: Path) -> list[Path]:
 
     folder.mkdir(parents=True, exist_ok=True)
     written = []
-    for metric in map(metric_of, evaluation.metrics):
+    for metric in map(scale_of, evaluation.metrics):
         if not any(_points(curve, metric) for curve in evaluation.curves):
             continue
         with matplotlib.rc_context(_SETTINGS):
@@ -67,7 +69,7 @@ def _save(figure: Figure, path: Path) -> Path:
     return path
 
 
-def _draw(axes: Axes, evaluation: Evaluation, metric: Metric) -> None:
+def _draw(axes: Axes, evaluation: Evaluation, metric: Scale) -> None:
     for curve, style in zip(evaluation.curves, styles(evaluation.curves), strict=True):
         if is_lossless(curve):
             # A line at 12 bits per pixel would press everything else together; the legend says where it lies.
@@ -109,7 +111,7 @@ def _name_ticks(axes: Axes) -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _points(curve: Curve, metric: Metric) -> list[tuple[float, float]]:
+def _points(curve: Curve, metric: Scale) -> list[tuple[float, float]]:
     if is_lossless(curve):
         return []
     pairs = [(point.bpp, finite(point.metrics.get(metric.name))) for point in curve.points if point.bpp > 0]

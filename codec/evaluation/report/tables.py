@@ -7,19 +7,11 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
-from codec.evaluation.report.appearance import (
-    KINDS,
-    Metric,
-    finite,
-    is_lossless,
-    mebibytes,
-    metric_of,
-    number,
-    seconds,
-)
-from codec.evaluation.report.bd_table import LOW_OVERLAP, Comparison, Comparisons
+from codec.evaluation.comparison import LOW_OVERLAP, Comparison, Comparisons, is_lossless
+from codec.evaluation.report.appearance import KINDS, mebibytes, number, seconds
 from codec.evaluation.report.pictures import Crop, Decoded
 from codec.evaluation.results import Curve, Evaluation, Point
+from codec.evaluation.scales import Scale, finite, scale_of
 
 _TAGS = {"model": "model", "peer": "peer", "anchor": "anchor", "published": "published, not run"}
 
@@ -44,7 +36,7 @@ def summary(evaluation: Evaluation) -> str:
     """Return one sentence on what is in the report."""
     kinds = Counter(curve.kind for curve in evaluation.curves)
     parts = [f"{kinds[kind]} {_plural(kind, kinds[kind])}" for kind in KINDS if kinds[kind]]
-    metrics = ", ".join(metric_of(name).title for name in evaluation.metrics)
+    metrics = ", ".join(scale_of(name).title for name in evaluation.metrics)
     failed = fact(evaluation, "failures")
     note = ' <a class="bad" href="#facts">Not everything could be measured.</a>' if failed else ""
     return f"<p>{escape(', '.join(parts) or 'No curves')}. Metrics: {escape(metrics) or 'none'}.{note}</p>"
@@ -56,7 +48,7 @@ def comparisons(evaluation: Evaluation, found: Comparisons) -> str:
         reasons = sorted({c.why_no_rate for c in found.cells.values() if c.why_no_rate})
         return f"<p>No two curves can be compared. {escape('; '.join(reasons))}</p>"
     name, anchor = evaluation.metrics[0], evaluation.curves[found.default]
-    metric = metric_of(name)
+    metric = scale_of(name)
     rows = [(curve, found.cells[name, found.default, i]) for i, curve in enumerate(evaluation.curves)]
     rows.sort(key=lambda row: (row[1].rate is None, row[1].rate or 0.0))
     body = "".join(_comparison(curve, cell, metric, curve is anchor) for curve, cell in rows)
@@ -74,7 +66,7 @@ def missing(cells: Iterable[Comparison]) -> str:
     return f"n/a: {'; '.join(reasons)}." if reasons else ""
 
 
-def gain_label(metric: Metric) -> str:
+def gain_label(metric: Scale) -> str:
     """Return the heading of the mean difference at equal rate: `BD-PSNR dB`."""
     return f"BD-{metric.label} {metric.unit}".strip()
 
@@ -109,7 +101,7 @@ def crop_figure(uri: str, crop: Crop, decoded: Decoded | None = None) -> str:
     )
 
 
-def _comparison(curve: Curve, cell: Comparison, metric: Metric, is_anchor: bool) -> str:
+def _comparison(curve: Curve, cell: Comparison, metric: Scale, is_anchor: bool) -> str:
     low = cell.rate is not None and cell.rate_overlap < LOW_OVERLAP
     classes = " ".join(name for name, on in (("low", low), ("anchor", is_anchor)) if on)
     overlap = "" if cell.rate is None else f"{100 * cell.rate_overlap:.0f}{' low' * low}"
@@ -128,7 +120,7 @@ def _delta(value: float | None, digits: int, reason: str) -> str:
 
 
 def _curve(curve: Curve, metrics: Sequence[str]) -> str:
-    columns = [("Setting", ""), ("bpp", "n"), *((metric_of(name).title, "n") for name in metrics)]
+    columns = [("Setting", ""), ("bpp", "n"), *((scale_of(name).title, "n") for name in metrics)]
     columns += [("Encode s", "n"), ("Decode s", "n"), ("Encode MiB", "n"), ("Decode MiB", "n"), ("Files", "n")]
     body = "".join(_point(point, metrics, is_lossless(curve)) for point in curve.points)
     kind = f"{_TAGS[curve.kind]}, {len(curve.points)} point{'s' * (len(curve.points) != 1)}"
@@ -143,7 +135,7 @@ def _point(point: Point, metrics: Sequence[str], lossless: bool) -> str:
     values = [number(point.bpp, 4)]
     for name in metrics:
         value = finite(point.metrics.get(name))
-        values.append("lossless" if value is None and lossless else number(value, metric_of(name).digits))
+        values.append("lossless" if value is None and lossless else number(value, scale_of(name).digits))
     values += [seconds(point.encode_seconds), seconds(point.decode_seconds)]
     values += [mebibytes(point.encode_peak), mebibytes(point.decode_peak), str(point.files or "n/a")]
     cells = "".join(f"<td>{value}</td>" for value in values)  # the style sheet knows that they are numbers

@@ -1,7 +1,7 @@
-"""Every curve against every anchor: what the BD table and the speed chart show.
+"""Every curve against every anchor: what summary.json, the table on the terminal and the report show.
 
-All pairs are computed here, by `codec.evaluation.bd`, and written into the page, so that the anchor can be changed
-while reading and no second implementation has to agree with the first.
+All pairs are computed here, by `codec.evaluation.bd`; the report's page holds them all, so that the anchor can be
+changed while reading and no second implementation has to agree with the first.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from codec.errors import RateError
 from codec.evaluation.bd import MIN_POINTS, bd_psnr, bd_rate
-from codec.evaluation.report.appearance import finite, is_lossless, metric_of
 from codec.evaluation.results import Curve, Evaluation
+from codec.evaluation.scales import finite, scale_of
 
 LOW_OVERLAP = 0.5  # below it a mean difference says little about the curves
 _MAX_CELLS = 3000  # of about 25 bytes each in the page, which has to stay small
@@ -114,7 +114,7 @@ def _try(function, pair) -> tuple[float | None, float, str]:
 
 
 def _series(curve: Curve, metric: str) -> _Series:
-    sign = -1 if metric_of(metric).falling else 1
+    sign = -1 if scale_of(metric).falling else 1
     points = [(p.bpp, finite(p.metrics.get(metric))) for p in curve.points]
     pairs = [(bpp, sign * value) for bpp, value in points if value is not None and bpp > 0]
     rates, qualities = [bpp for bpp, _ in pairs], [value for _, value in pairs]
@@ -125,7 +125,7 @@ def _fault(curve: Curve, metric: str, rates: list[float], qualities: list[float]
     if is_lossless(curve):
         return f"{curve.name} is lossless: a point, not a curve"
     if not rates:
-        return f"{curve.name} has no {metric_of(metric).title}"
+        return f"{curve.name} has no {scale_of(metric).title}"
     if len(rates) < MIN_POINTS:
         count = f"{len(rates)} point{'s' * (len(rates) != 1)}"
         return f"{curve.name} has {count}; a curve needs at least {MIN_POINTS}, add qualities"
@@ -137,3 +137,10 @@ def _most_comparable(chosen: Sequence[int], curves, metrics, cells) -> int | Non
         return None
     counts = {a: sum(cells[metrics[0], a, c].rate is not None for c in range(len(curves))) for a in chosen}
     return max(chosen, key=lambda a: (curves[a].kind == "anchor", counts[a], -chosen.index(a)))
+
+
+def is_lossless(curve: Curve) -> bool:
+    """Say whether a curve is a single point without distortion."""
+    if len(curve.points) != 1 or "psnr" not in curve.points[0].metrics:
+        return False
+    return finite(curve.points[0].metrics["psnr"]) is None

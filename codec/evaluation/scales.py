@@ -1,0 +1,52 @@
+"""The scales of all metrics: names, units, digits, and which way is up. Measured ones and those derived from means."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A metric as readers meet it.
+
+    Attributes:
+        name: in the evaluation, `ms-ssim-db`.
+        label: for readers, `MS-SSIM`.
+        unit: `dB` or empty.
+        digits: behind the point.
+        falling: smaller is better.
+    """
+
+    name: str
+    label: str
+    unit: str = ""
+    digits: int = 4
+    falling: bool = False
+
+    @property
+    def title(self) -> str:
+        """Label and unit: `MS-SSIM (dB)`."""
+        return f"{self.label} ({self.unit})" if self.unit else self.label
+
+
+SCALES = (
+    Scale("psnr", "PSNR", "dB", 2),
+    Scale("psnr-of-mean-mse", "PSNR of the mean MSE", "dB", 2),
+    Scale("mse", "MSE", "", 3, falling=True),
+    Scale("ms-ssim", "MS-SSIM", "", 4),
+    Scale("ms-ssim-db", "MS-SSIM", "dB", 2),
+    Scale("ssimulacra2", "SSIMULACRA 2", "", 2),
+    Scale("lpips", "LPIPS", "", 4, falling=True),
+    Scale("dists", "DISTS", "", 4, falling=True),
+)
+
+
+def scale_of(name: str) -> Scale:
+    """Return how to show a metric; one that nobody told us of keeps its name and is taken to rise."""
+    return next((scale for scale in SCALES if scale.name == name), Scale(name, name))
+
+
+def finite(value: float | None) -> float | None:
+    """Return a number, or None for what is not one: JSON has neither infinity nor NaN."""
+    return float(value) if value is not None and math.isfinite(value) else None
