@@ -151,6 +151,19 @@ def test_resuming_measures_what_is_missing_only(pictures, tmp_path):
     assert len(load_rows(path)) == 6  # rows that were not asked for this time stay
 
 
+def test_resuming_measures_again_what_was_coded_with_other_options(tmp_path):
+    words = ["eval", DATA / "gray.png", "-c", "jpeg:q=10,90", *QUICK, "-o", tmp_path / "out"]
+    assert invoke(*words)[0] == 0
+    path = tmp_path / "out" / "results.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert rows[0]["options"] == {"quality": 10, "subsampling": "4:2:0", "optimize": True, "progressive": True}
+    rows[0]["options"]["optimize"] = False  # what an earlier default might have been
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    stderr = invoke(*words, "--resume")[2]
+    assert "jpeg q=10" in stderr
+    assert "jpeg q=90" not in stderr
+
+
 def test_interrupting_and_resuming_gives_the_same_file(pictures, tmp_path):
     words = ["eval", pictures, "-c", "avif:q=20..80/10,speed=4", "-c", f"{SMALL}:q=20", *QUICK]
     command = [sys.executable, "-c", "from codec.cli.main import run; run()", *map(str, words)]

@@ -60,14 +60,14 @@ class How:
 
 def measure(job: Job, how: How) -> Row:
     """Return the row of a job. Whatever goes wrong is in the row: foreign codecs raise anything."""
-    version = ""
+    version, options = "", {}
     try:
         codec = job.curve.codec(job.setting)
-        version = codec.version
+        version, options = codec.version, dict(codec.options)
         return _measure(job, how, codec)
     except Exception as exc:
         reason = " ".join(str(exc).split()) or type(exc).__name__
-        return Row(job.file.name, job.source, job.curve.name, job.setting, version, error=reason)
+        return Row(job.file.name, job.source, job.curve.name, job.setting, version, options, error=reason)
 
 
 def _measure(job: Job, how: How, codec: Codec) -> Row:
@@ -83,6 +83,7 @@ def _measure(job: Job, how: How, codec: Codec) -> Row:
         curve=job.curve.name,
         setting=job.setting,
         version=codec.version,
+        options=dict(codec.options),
         width=image.width,
         height=image.height,
         bytes=len(data),

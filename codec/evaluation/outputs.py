@@ -131,6 +131,7 @@ def _rows_csv(rows: Iterable[Row]) -> str:
     for row in rows:
         fields = asdict(row)
         measured = fields.pop("metrics")
+        fields["options"] = " ".join(f"{key}={value}" for key, value in row.options.items())
         rate = None if row.error else bits_per_pixel(row.bytes, row.width, row.height)
         flat.append(fields | {"bpp": rate} | measured)
     return _csv(flat)

@@ -21,6 +21,7 @@ class Row:
         curve: codec and fixed options, `avif:speed=6`.
         setting: what varies along the curve, `q=50`; empty for lossless codecs.
         version: of the encoder, `Pillow 13.0.0, libavif 1.3.0`; for our models system, version and digest.
+        options: every option the encoder was given, defaults included.
         width, height: in pixels.
         bytes: size of the coded file, everything included.
         coded: SHA-256 of the coded file, hexadecimal: two runs that agree on it agree on everything but times.
@@ -37,6 +38,7 @@ class Row:
     curve: str
     setting: str
     version: str = ""
+    options: dict[str, Any] = field(default_factory=dict)
     width: int = 0
     height: int = 0
     bytes: int = 0

@@ -123,10 +123,11 @@ def collect(
 
 def _fits(row: Row, job: Job, how: How) -> bool:
     """Say whether a row is what measuring the job would give, but for times."""
+    codec = job.curve.codec(job.setting)
     return (
         row.error is None
         and row.source == job.source
-        and row.version == job.curve.codec(job.setting).version
+        and (row.version, row.options) == (codec.version, dict(codec.options))
         and set(how.metrics) <= set(row.metrics)
     )
 
