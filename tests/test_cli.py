@@ -257,10 +257,10 @@ def test_binary_is_not_written_to_a_terminal():
 def test_a_progress_bar_on_a_terminal_only(photo_file):
     leader, follower = pty.openpty()
     command = [sys.executable, "-c", "from codec.cli.main import run; run()", "encode", str(photo_file), *MODEL]
-    result = subprocess.run([*command, "-e", "2"], stdout=subprocess.PIPE, stderr=follower, check=False)
+    process = subprocess.Popen([*command, "-e", "2"], stdout=subprocess.PIPE, stderr=follower)
     os.close(follower)
     shown = b""
-    while True:
+    while True:  # read while it runs: a terminal holds a few kilobytes, then its writer waits
         try:
             part = os.read(leader, 4096)
         except OSError:
@@ -269,8 +269,9 @@ def test_a_progress_bar_on_a_terminal_only(photo_file):
             break
         shown += part
     os.close(leader)
-    assert result.returncode == 0
-    assert result.stdout == b""
+    stdout, _ = process.communicate()
+    assert process.returncode == 0
+    assert stdout == b""
     assert b"\x1b[" in shown
     plain = run("encode", photo_file, *MODEL, "-f")
     assert b"\x1b[" not in plain.stderr
