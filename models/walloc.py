@@ -26,7 +26,7 @@ from torch.nn import functional as F
 
 from codec.coding.coder import Coder
 from codec.models.layers import wavelet
-from codec.models.layers.klt import klt
+from codec.models.layers.klt import become_klt
 from codec.models.layers.precision import fast_dtype
 from codec.models.layers.quality import ANCHORS, interpolate
 from codec.models.layers.quincunx import QuincunxPrior
@@ -144,15 +144,7 @@ class Walloc(TransformCodec):
     def initialize(self, batches: Iterable[Tensor]) -> None:
         """Start as a transform codec: g_a is the KLT of packet coefficients, whitened, g_s its inverse."""
         bands = (wavelet.analysis(x).permute(0, 2, 3, 1).reshape(-1, BANDS) for x in batches)
-        mean, deviation, basis = klt(bands, self.latents)
-        for conv, weight, bias in (
-            (self.g_a, (basis / deviation).T, -((basis / deviation).T @ mean)),
-            (self.g_s.skip, basis * deviation, mean),
-        ):
-            conv.weight.zero_()
-            conv.weight[:, :, 1, 1] = weight.float()
-            conv.bias.copy_(bias.float())
-        self.initial_gains(deviation)
+        self.initial_gains(become_klt(self.g_a, self.g_s.skip, bands))
 
     def latents_of(self, x: Tensor, t: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):

@@ -30,7 +30,7 @@ from torch.nn import functional as F
 from codec.coding.coder import Coder
 from codec.models.layers import wavelet
 from codec.models.layers.hyper import STRIDE, HyperAnalysis, HyperSynthesis, coarse
-from codec.models.layers.klt import klt
+from codec.models.layers.klt import become_klt
 from codec.models.layers.precision import fast_dtype
 from codec.models.layers.quality import ANCHORS, interpolate
 from codec.models.layers.quincunx import QuincunxPrior
@@ -175,14 +175,7 @@ class Waveprior(TransformCodec):
     def initialize(self, batches: Iterable[Tensor]) -> None:
         """Start as a transform codec: the linear paths are the KLT of 16x16 pixels, whitened, and its inverse."""
         bands = (F.pixel_unshuffle(wavelet.analysis(x), 2).permute(0, 2, 3, 1).reshape(-1, 4 * BANDS) for x in batches)
-        mean, deviation, basis = klt(bands, self.latents)
-        for conv, weight, bias in (
-            (self.g_a.skip, (basis / deviation).T, -((basis / deviation).T @ mean)),
-            (self.g_s.skip, basis * deviation, mean),
-        ):
-            conv.weight.copy_(weight.float()[..., None, None])
-            conv.bias.copy_(bias.float())
-        self.initial_gains(deviation)
+        self.initial_gains(become_klt(self.g_a.skip, self.g_s.skip, bands))
 
     def latents_of(self, x: Tensor, t: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @torch.no_grad()
@@ -22,3 +22,23 @@ def klt(features: Iterable[Tensor], components: int) -> tuple[Tensor, Tensor, Te
     mean = total / count
     values, vectors = torch.linalg.eigh(outer / count - torch.outer(mean, mean))
     return mean, values.flip(0)[:components].clamp_min(1e-12).sqrt(), vectors.flip(1)[:, :components]
+
+
+@torch.no_grad()
+def become_klt(forward: nn.Conv2d, inverse: nn.Conv2d, features: Iterable[Tensor]) -> Tensor:
+    """Make two convolutions the KLT of some features, whitened, and its inverse; return the deviations [K].
+
+    Args:
+        forward, inverse: D to K channels and back; taps beside the centre become zero.
+        features: batches [N, D].
+    """
+    mean, deviation, basis = klt(features, forward.out_channels)
+    for conv, weight, bias in (
+        (forward, (basis / deviation).T, -((basis / deviation).T @ mean)),
+        (inverse, basis * deviation, mean),
+    ):
+        row, col = (size // 2 for size in conv.kernel_size)
+        conv.weight.zero_()
+        conv.weight[:, :, row, col] = weight.float()
+        conv.bias.copy_(bias.float())
+    return deviation

@@ -48,7 +48,7 @@ class TransformCodec(System):
     """
 
     media = "image"
-    rates = {"log2_gain": 8.0, "prior.": 2.0, "shape.": 2.0}  # noqa: RUF012
+    rates: ClassVar[dict[str, float]] = {"log2_gain": 8.0, "prior.": 2.0, "shape.": 2.0}
     block: ClassVar[int]
     halo_a: int
     halo_s: int
