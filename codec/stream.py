@@ -95,9 +95,9 @@ class Stream:
         if parsed.alpha is not None:
             sizes["alpha"] = len(parsed.alpha)
         try:
-            model, facts = self._model().name, self._model().facts
+            model = self._model()
         except CodecError:
-            model, facts = None, {}
+            model = None
         return Info(
             kind=KINDS[params["kind"]],
             width=params["width"],
@@ -108,13 +108,13 @@ class Stream:
             system=parsed.system,
             version=parsed.version,
             digest=parsed.digest.hex(),
-            model=model,
+            model=model and model.name,
             bytes=len(self._data),
             bpp=bits_per_pixel(len(self._data), params["width"], params["height"]),
             payload_bytes=sum(len(unit.payload) for unit in parsed.units),
             units=len(parsed.units),
             metadata=sizes,
-            single_rate=bool(facts.get("single_rate")),
+            single_rate=bool(model and model.facts.get("single_rate")),
         )
 
     @property

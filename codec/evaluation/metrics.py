@@ -19,7 +19,7 @@ import numpy as np
 import PIL.Image
 
 from codec.errors import MediaError, MissingPackageError, ModelError
-from codec.media.image import Image
+from codec.media.image import Image, eight_bits
 
 if TYPE_CHECKING:
     import torch
@@ -191,9 +191,7 @@ def _ssimulacra2(a: Image, b: Image, _: str | None) -> float | None:
 
 def _as_file(image: Image) -> io.BytesIO:
     """Return 8-bit pixels as the file the package insists on."""
-    samples = image.samples
-    if samples.dtype == np.uint16:
-        samples = ((samples.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    samples = eight_bits(image.samples)
     out = io.BytesIO()
     PIL.Image.fromarray(np.ascontiguousarray(samples).squeeze()).save(out, "ppm")
     return out

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 from codec.errors import MediaError
 from codec.evaluation.metrics import to_db
 from codec.evaluation.results import Curve, Point
+from codec.evaluation.scales import finite
 
 _LISTS = {  # in the file -> metric of a point
     "psnr_rgb": "psnr",
@@ -68,7 +68,7 @@ def _curve(name: str, raw: dict[str, Any]) -> Curve:
     count = len(raw["bpp"])
 
     def column(key: str) -> list[float | None]:
-        values = [_finite(value) for value in raw.get(key) or []]
+        values = [finite(value) for value in raw.get(key) or []]
         if values and len(values) != count:
             raise ValueError(f"{name}: {len(values)} values of {key} for {count} of bpp")
         return values or [None] * count
@@ -90,7 +90,3 @@ def _curve(name: str, raw: dict[str, Any]) -> Curve:
     facts = [raw.get("label") or name, *(str(raw[key]) for key in ("source", "averaging", "note") if raw.get(key))]
     description = "published, not run here: " + "; ".join(facts)
     return Curve(name, "published", description, tuple(sorted(points, key=lambda point: point.bpp)))
-
-
-def _finite(value: Any) -> float | None:
-    return float(value) if value is not None and math.isfinite(value) else None

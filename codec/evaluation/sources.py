@@ -40,10 +40,13 @@ def find_files(data: Sequence[str]) -> list[SourceFile]:
         MediaError: there are none, or two would have the same name in the results.
     """
     found: dict[str, SourceFile] = {}
+    suffixes = _suffixes()
     for place in data:
         root = Path(place)
-        paths = sorted(p for p in root.rglob("*") if p.suffix.lower() in _suffixes() and p.is_file())
-        for path in paths if root.is_dir() else [root]:
+        paths = [root]
+        if root.is_dir():
+            paths = sorted(p for p in root.rglob("*") if p.suffix.lower() in suffixes and p.is_file())
+        for path in paths:
             name = path.relative_to(root).as_posix() if root.is_dir() else root.name
             if name in found and Path(found[name].path).resolve() != path.resolve():
                 name = path.as_posix()  # the same name in two folders

@@ -323,3 +323,8 @@ def unpack_plane(data: bytes, width: int, height: int) -> np.ndarray:
         if image.size != (width, height) or image.mode != "L":
             raise MediaError(f"the alpha plane is {image.size} {image.mode}, not {width}x{height} L")
         return np.asarray(image)
+
+
+def eight_bits(samples: np.ndarray) -> np.ndarray:
+    """Return samples of uint8 or uint16 as uint8, rounded to the nearest level."""
+    return samples if samples.dtype == np.uint8 else ((samples.astype(np.uint32) + 128) // 257).astype(np.uint8)

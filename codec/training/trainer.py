@@ -125,7 +125,7 @@ def _split(count: int, held_out: int) -> tuple[list[int], list[int]]:
     """Return indices to train on and every n-th held out; small sets are used whole."""
     if held_out == 0 or count < 4 * held_out:
         return list(range(count)), []
-    kept = set(range(0, count, count // held_out)[:held_out]) if held_out else set()
+    kept = set(range(0, count, count // held_out)[:held_out])
     return [i for i in range(count) if i not in kept], sorted(kept)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from codec.coding.coder import Coder
-from codec.coding.exact import ACTIVATION_BITS, WEIGHT_BITS, ExactLinear, fix
+from codec.coding.exact import ACTIVATION_BITS, ExactLinear, fix
 from codec.models.layers.quality import ANCHORS, interpolate
 
 STRIDE = 4  # latent positions a side of one position of z
@@ -52,12 +52,6 @@ class HyperSynthesis(nn.Module):
         self.log2_scale = nn.Parameter(torch.zeros(ANCHORS, channels))
         self.a = ExactLinear(9 * channels + 1, 2 * _WIDTH, relu=True)
         self.b = ExactLinear(2 * _WIDTH, STRIDE**2 * features, relu=True)
-
-    def fixed_point(self) -> dict[str, int]:
-        """Return the fraction bits of every parameter, by name."""
-        return {
-            name: WEIGHT_BITS if name.endswith("weight") else ACTIVATION_BITS for name, _ in self.named_parameters()
-        }
 
     def code(self, coder: Coder, z: Tensor | None, grid: tuple[int, int, int], t: Tensor) -> Tensor:
         """Pass z through the coder and return it, rounded, with the gradient of `z`."""

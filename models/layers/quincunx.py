@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from codec.coding.coder import Coder
-from codec.coding.exact import ACTIVATION_BITS, ACTIVATION_MAX, WEIGHT_BITS, ExactLinear, exp2, fix
+from codec.coding.exact import ACTIVATION_BITS, ACTIVATION_MAX, ExactLinear, exp2, fix
 
 COARSE = 8  # step of the first pass
 HALF_STEPS = (4, 2, 1)
@@ -134,12 +134,6 @@ class QuincunxPrior(nn.Module):
             self.first_net = _PassNet(conditions, groups, hidden)
         else:
             self.first = nn.Parameter(torch.zeros(2, channels))  # location and log2 scale without context
-
-    def fixed_point(self) -> dict[str, int]:
-        """Return the fraction bits of every parameter, by name."""
-        return {
-            name: WEIGHT_BITS if name.endswith("weight") else ACTIVATION_BITS for name, _ in self.named_parameters()
-        }
 
     def code(
         self, coder: Coder, y: Tensor | None, grid: tuple[int, int, int], log2_gain: Tensor, condition: Tensor

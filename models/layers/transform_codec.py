@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from codec.coding.coder import RateMeter
 from codec.coding.distributions import ScaleMixture
-from codec.coding.exact import EXP2_BITS, exp2, fix
+from codec.coding.exact import ACTIVATION_BITS, EXP2_BITS, WEIGHT_BITS, exp2, fix
 from codec.media.image import Image
 from codec.models.layers.quality import ANCHORS, interpolate
 from codec.models.layers.refine import refine
@@ -85,7 +85,7 @@ class TransformCodec(System):
 
     @abstractmethod
     def exact_parts(self) -> dict[str, nn.Module]:
-        """Return the modules that decide bits, by attribute name; each has `fixed_point()` and `freeze()` inside."""
+        """Return the modules that decide bits, by attribute name; built of `ExactLinear` layers."""
 
     # --- quality -------------------------------------------------------------------------------------------
 
@@ -245,9 +245,9 @@ class TransformCodec(System):
 
     def fixed_point(self) -> dict[str, int]:
         names = {
-            f"{name}.{parameter}": bits
+            f"{name}.{parameter}": WEIGHT_BITS if parameter.endswith("weight") else ACTIVATION_BITS
             for name, part in self.exact_parts().items()
-            for parameter, bits in part.fixed_point().items()
+            for parameter, _ in part.named_parameters()
         }
         return names | {"log2_gain": EXP2_BITS}
 

@@ -15,7 +15,7 @@ import numpy as np
 import PIL.Image
 
 from codec.errors import MediaError
-from codec.media.image import Image
+from codec.media.image import Image, eight_bits
 
 CROP = 384  # pixels; two fit beside each other on a laptop, one on a telephone
 _STEP = 8  # pixels between the places that are tried
@@ -88,9 +88,7 @@ def detailed_crop(image: Image, size: int = CROP) -> Crop:
 
 def data_uri(image: Image, icc: bytes | None = None) -> str:
     """Return an image as a `data:` address of lossless WebP; 16-bit samples are rounded to 8, as screens show them."""
-    samples = image.samples
-    if samples.dtype == np.uint16:
-        samples = ((samples.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    samples = eight_bits(image.samples)
     pillow = PIL.Image.fromarray(np.repeat(samples, 3, axis=2) if samples.shape[2] == 1 else samples)
     out = io.BytesIO()
     pillow.save(out, "webp", lossless=True, quality=80, method=4, icc_profile=icc or b"")
