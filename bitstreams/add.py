@@ -1,7 +1,7 @@
-"""Add a conformance stream: `python bitstreams/add.py NAME IMAGE [--quality Q]`. Never replaces one.
+"""Add a conformance stream: `python bitstreams/add.py NAME IMAGE [--system S] [--quality Q]`. Never replaces one.
 
-The stream is coded with the network in `models/walloc-conformance`, which never changes. Encoders may change as they
-like; what is recorded is what this stream decodes to.
+The stream is coded with the network in `models/S-conformance`, which never changes. Encoders may change as they like;
+what is recorded is what this stream decodes to.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("name")
     parser.add_argument("image", type=Path)
+    parser.add_argument("--system", default="walloc")
     parser.add_argument("--quality", type=float, default=50)
     args = parser.parse_args()
     catalogue = HERE / "conformance.json"
@@ -30,7 +31,7 @@ def main() -> None:
     stream, picture = HERE / f"{args.name}.lcb", HERE / f"{args.name}.png"
     if stream.exists():
         raise SystemExit(f"{stream} exists: conformance streams are for ever")
-    stream.write_bytes(codec.encode(args.image, model="walloc-conformance", quality=args.quality))
+    stream.write_bytes(codec.encode(args.image, model=f"{args.system}-conformance", quality=args.quality))
     opened = codec.open(stream)
     with picture.open("wb") as file:
         codec.write(opened.decode(), file, "png")

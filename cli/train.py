@@ -85,7 +85,7 @@ def command(
     RECIPE is a TOML file, a folder with a recipe.toml, or the name of a model in the zoo. Interrupted at any time, the
     run continues with --resume. With several GPUs: torchrun --nproc-per-node N -m codec.cli.main train RECIPE ...
     """
-    from codec.errors import ExistsError, MediaError
+    from codec.errors import ExistsError, RecipeError
     from codec.training import distributed
     from codec.training.recipe import find, read
 
@@ -129,7 +129,7 @@ def command(
         trainer.prepare(run, photos, folder, resume=resume)
         trainer.train(run, photos, folder, report=report, workers=workers, compiled=compiled)
     except torch.cuda.OutOfMemoryError as exc:
-        raise MediaError("the GPU is out of memory; use a smaller batch, e.g. --set train.stages=...") from exc
+        raise RecipeError("the GPU is out of memory; use a smaller batch, e.g. --set train.stages=...") from exc
     finally:
         distributed.finish()
     return 0

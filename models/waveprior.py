@@ -54,6 +54,7 @@ class Config:
         far: latent channels of further neighbours that the prior looks at.
         hyper: channels of z; 0 for no hyperprior.
         features: what h_s tells the prior, a latent position.
+        hyper_width: of the first layer of h_a; the others are twice as wide.
         lambda_range: weight of the squared error (in 8-bit levels) against bits per pixel, at quality 0 and 100.
     """
 
@@ -68,6 +69,7 @@ class Config:
     hyper: int
     features: int
     lambda_range: tuple[float, float]
+    hyper_width: int = 96
 
 
 class Block(nn.Module):
@@ -157,8 +159,8 @@ class Waveprior(TransformCodec):
         self.g_s = Synthesis(config)
         conditions = 1
         if config.hyper:
-            self.h_a = HyperAnalysis(config.latents, config.hyper)
-            self.h_s = HyperSynthesis(config.hyper, config.features)
+            self.h_a = HyperAnalysis(config.latents, config.hyper, config.hyper_width)
+            self.h_s = HyperSynthesis(config.hyper, config.features, config.hyper_width)
             conditions += config.features
         self.prior = QuincunxPrior(
             config.latents, config.groups, config.hidden, conditions, far=config.far, shared=True

@@ -252,4 +252,4 @@ def test_the_command_says_what_is_wrong(tmp_path):
     assert (code, "KEY=VALUE" in stderr) == (2, True)
     code, _, stderr = invoke("train", "walloc-12", "--export", tmp_path / "m", "--run", tmp_path / "none")
     assert code == 1
-    assert "not a checkpoint" in stderr
+    assert "holds no run yet" in stderr

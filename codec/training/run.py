@@ -100,11 +100,13 @@ class Run:
         """Continue from a checkpoint.
 
         Raises:
-            RecipeError: it belongs to another recipe, or cannot be read.
+            RecipeError: there is none, it belongs to another recipe, or cannot be read.
         """
         path = folder / CHECKPOINT
         try:
             state = torch.load(path, weights_only=True, map_location=self.device)
+        except FileNotFoundError as exc:
+            raise RecipeError(f"{folder} holds no run yet; train first, or name its folder with --run") from exc
         except Exception as exc:  # pickle, zip and torch each have errors of their own
             raise RecipeError(f"{path}: not a checkpoint of a run ({type(exc).__name__}); use another --run") from exc
         if state["recipe"] != fingerprint(self.recipe):

@@ -15,7 +15,6 @@ from codec.coding.exact import ACTIVATION_BITS, ExactLinear, fix
 from codec.models.layers.quality import ANCHORS, interpolate
 
 STRIDE = 4  # latent positions a side of one position of z
-_WIDTH = 96
 Z_MAX = 32.0  # z saturates here, so that h_s is always given what fits its activations
 
 
@@ -27,11 +26,11 @@ def coarse(height: int, width: int) -> tuple[int, int]:
 class HyperAnalysis(nn.Module):
     """h_a: latents [B, C, h, w] and quality [B] to z, unrounded, [B, ceil(h / 4), ceil(w / 4), Z]."""
 
-    def __init__(self, latents: int, channels: int) -> None:
+    def __init__(self, latents: int, channels: int, width: int) -> None:
         super().__init__()
-        self.a = nn.Conv2d(latents + 1, _WIDTH, 3, padding=1)
-        self.b = nn.Conv2d(_WIDTH * STRIDE**2, 2 * _WIDTH, 1)
-        self.c = nn.Conv2d(2 * _WIDTH, channels, 1)
+        self.a = nn.Conv2d(latents + 1, width, 3, padding=1)
+        self.b = nn.Conv2d(width * STRIDE**2, 2 * width, 1)
+        self.c = nn.Conv2d(2 * width, channels, 1)
 
     def forward(self, latents: Tensor, t: Tensor) -> Tensor:
         missing = [-n % STRIDE for n in latents.shape[-2:]]
@@ -45,13 +44,13 @@ class HyperAnalysis(nn.Module):
 class HyperSynthesis(nn.Module):
     """h_s: z [B, h', w', Z] to features [B, 4 h', 4 w', F], exact; and the prior of z."""
 
-    def __init__(self, channels: int, features: int) -> None:
+    def __init__(self, channels: int, features: int, width: int) -> None:
         super().__init__()
         self.features = features
         self.location = nn.Parameter(torch.zeros(ANCHORS, channels))
         self.log2_scale = nn.Parameter(torch.zeros(ANCHORS, channels))
-        self.a = ExactLinear(9 * channels + 1, 2 * _WIDTH, relu=True)
-        self.b = ExactLinear(2 * _WIDTH, STRIDE**2 * features, relu=True)
+        self.a = ExactLinear(9 * channels + 1, 2 * width, relu=True)
+        self.b = ExactLinear(2 * width, STRIDE**2 * features, relu=True)
 
     def code(self, coder: Coder, z: Tensor | None, grid: tuple[int, int, int], t: Tensor) -> Tensor:
         """Pass z through the coder and return it, rounded, with the gradient of `z`."""
