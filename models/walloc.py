@@ -153,7 +153,7 @@ class Walloc(TransformCodec):
     def expand(self, latents: Tensor) -> Tensor:
         return self.compand.expand(latents)
 
-    def image_of(self, latents: Tensor, t: Tensor) -> Tensor:
+    def signal_of(self, latents: Tensor, t: Tensor) -> Tensor:
         with torch.autocast(latents.device.type, enabled=False):
             latents = self.compand.expand(latents)
         bands = self.g_s(latents, t)

@@ -184,7 +184,7 @@ class Waveprior(TransformCodec):
             bands = wavelet.analysis(x)
         return self.g_a(bands, t)
 
-    def image_of(self, latents: Tensor, t: Tensor) -> Tensor:
+    def signal_of(self, latents: Tensor, t: Tensor) -> Tensor:
         bands = self.g_s(latents, t)
         with torch.autocast(latents.device.type, enabled=False):
             return wavelet.synthesis(bands.float())

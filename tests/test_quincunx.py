@@ -3,13 +3,20 @@ import torch
 
 from codec.models.layers.quincunx import QuincunxPrior
 
-SHAPES = [(1, 1), (1, 9), (7, 3), (8, 8), (17, 21), (33, 16)]
+SHAPES = [(1, 1), (1, 9), (1, 301), (7, 3), (8, 8), (17, 21), (33, 16)]
+OPTIONS = {
+    "plain": {},
+    "conditioned": {"conditions": 3, "far": 2, "shared": True},
+    "line": {"line": True, "far": 2},
+}
 
 
-@pytest.fixture(params=["plain", "conditioned"])
-def prior(request) -> QuincunxPrior:
+@pytest.fixture(params=OPTIONS)
+def prior(request, shape) -> QuincunxPrior:
     torch.manual_seed(0)
-    options = {"plain": {}, "conditioned": {"conditions": 3, "far": 2, "shared": True}}[request.param]
+    options = OPTIONS[request.param]
+    if "line" in options and shape[0] > 1:
+        pytest.skip("a line is one row")
     prior = QuincunxPrior(5, (2, 3), 8, **options)
     for module in prior.modules():
         if hasattr(module, "freeze"):
@@ -53,9 +60,10 @@ def test_decoding_visits_the_same_sites(prior, shape):
     assert torch.equal(prior.code(coder, None, (1, *shape), torch.zeros(1, 5).double(), conditions), values)
 
 
-def test_locations_depend_on_earlier_symbols_only(prior):
+@pytest.mark.parametrize("shape", [(17, 21), (1, 301)])
+def test_locations_depend_on_earlier_symbols_only(prior, shape):
     torch.manual_seed(1)
-    names = torch.arange(17 * 21 * 5).double().reshape(1, 17, 21, 5)
+    names = torch.arange(shape[0] * shape[1] * 5).double().reshape(1, *shape, 5)
     order = [int(name) for name in run(prior, names)[0]]
     values = torch.randint(-8, 8, names.shape).double()
     before = run(prior, values)[1]

@@ -23,7 +23,7 @@ def export(run: Run, folder: Path, *, facts: dict[str, Any] | None = None) -> ch
         model = checkpoint.system_class(run.recipe.system).from_config(run.recipe.config)
     model.load_state_dict({name: value.cpu() for name, value in run.average.items()})
     counted = {"parameters": sum(p.numel() for p in model.parameters()), "steps": run.step}
-    if hasattr(model, "image_of"):
+    if hasattr(model, "signal_of"):
         counted["kmac_per_pixel"] = round(synthesis_macs(model) / 1000, 1)
     return checkpoint.save(model, folder, config=run.recipe.config, facts=run.recipe.facts | counted | (facts or {}))
 
@@ -40,7 +40,7 @@ def synthesis_macs(model: nn.Module, side: int = 256) -> float:
     hooks = [m.register_forward_hook(count) for m in model.g_s.modules() if isinstance(m, nn.Conv2d)]
     grid = side // model.block
     try:
-        model.image_of(torch.zeros(1, model.latents, grid, grid), torch.zeros(1))
+        model.signal_of(torch.zeros(1, model.latents, grid, grid), torch.zeros(1))
     finally:
         for hook in hooks:
             hook.remove()

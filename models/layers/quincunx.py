@@ -9,10 +9,11 @@ columns (`X`):
     A . A        A . A        A X A
 
 Seen from a `D` site the known sites form a square lattice, seen from an `X` site the same lattice turned by
-45 degrees, so both use 4 near and 8 further neighbours. Inside a pass the channels follow in groups, each
-knowing the groups before it. Conditions known beforehand (the quality, features of a hyperprior) join the
-neighbours; without a hyperprior there is no side information: the stream is the latents alone. All sites of a
-pass are coded at once (7 passes whatever the size, each once per channel group), so decoding is parallel.
+45 degrees, so both use 4 near and 8 further neighbours. A sequence (one row: sound) has one kind of pass, `L`: half-way
+between known sites, with 2 near and 2 further neighbours, from half-step 16 on. Inside a pass the channels follow in
+groups, each knowing the groups before it. Conditions known beforehand (the quality, features of a hyperprior) join the
+neighbours; without a hyperprior there is no side information: the stream is the latents alone. All sites of a pass are
+coded at once (7 passes whatever the size, 6 of a sequence, each once per channel group), so decoding is parallel.
 
 The order is that of interlaced lossless image coders (FLIF); the parallel contexts generalise the
 checkerboard of He et al., "Checkerboard Context Model for Efficient Learned Image Compression" (CVPR 2021).
@@ -29,14 +30,19 @@ from torch import Tensor, nn
 from codec.coding.coder import Coder
 from codec.coding.exact import ACTIVATION_BITS, ACTIVATION_MAX, ExactLinear, exp2, fix
 
-COARSE = 8  # step of the first pass
-HALF_STEPS = (4, 2, 1)
-_REACH = 3 * HALF_STEPS[0]  # furthest neighbour, in sites
-_NEAR_D = [(dr, dc) for dr in (-1, 1) for dc in (-1, 1)]
-_FAR_D = [(dr, dc) for dr in (-3, -1, 1, 3) for dc in (-3, -1, 1, 3) if abs(dr) + abs(dc) == 4]
-_NEAR_X = [(-1, 0), (0, -1), (0, 1), (1, 0)]
-_FAR_X = [(dr, dc) for dr in (-2, -1, 1, 2) for dc in (-2, -1, 1, 2) if abs(dr) + abs(dc) == 3]
-NEIGHBOURS = {"D": _NEAR_D + _FAR_D, "X": _NEAR_X + _FAR_X}
+HALF_STEPS = (4, 2, 1)  # in the plane; the first pass has twice the first step
+LINE_HALF_STEPS = (16, 8, 4, 2, 1)
+_NEAR = {
+    "D": [(dr, dc) for dr in (-1, 1) for dc in (-1, 1)],
+    "X": [(-1, 0), (0, -1), (0, 1), (1, 0)],
+    "L": [(0, -1), (0, 1)],
+}
+_FAR = {
+    "D": [(dr, dc) for dr in (-3, -1, 1, 3) for dc in (-3, -1, 1, 3) if abs(dr) + abs(dc) == 4],
+    "X": [(dr, dc) for dr in (-2, -1, 1, 2) for dc in (-2, -1, 1, 2) if abs(dr) + abs(dc) == 3],
+    "L": [(0, -3), (0, 3)],
+}
+NEIGHBOURS = {kind: _NEAR[kind] + _FAR[kind] for kind in _NEAR}
 
 
 class Lattice(NamedTuple):
@@ -63,11 +69,14 @@ class Lattice(NamedTuple):
         view.copy_(values.reshape(view.shape))
 
 
-def passes(height: int, width: int) -> Iterator[tuple[int, str, list[Lattice]]]:
-    """Yield (half-step, kind, site lattices) for every pass after the first that has sites."""
-    for h in HALF_STEPS:
+def passes(height: int, width: int, half_steps: tuple[int, ...]) -> Iterator[tuple[int, str, list[Lattice]]]:
+    """Yield (half-step, kind, site lattices) for every pass that has sites; the first has no kind."""
+    coarse = 2 * half_steps[0]
+    yield coarse, "", [Lattice(slice(0, height, coarse), slice(0, width, coarse))]
+    for h in half_steps:
         step = 2 * h
-        for kind, starts in (("D", [(h, h)]), ("X", [(0, h), (h, 0)])):
+        kinds = (("L", [(0, h)]),) if half_steps == LINE_HALF_STEPS else (("D", [(h, h)]), ("X", [(0, h), (h, 0)]))
+        for kind, starts in kinds:
             lattices = [
                 Lattice(slice(r, height, step), slice(c, width, step)) for r, c in starts if r < height and c < width
             ]
@@ -108,9 +117,10 @@ class QuincunxPrior(nn.Module):
         groups: sizes of the channel groups, in coding order; they sum to C.
         hidden: width of the networks.
         conditions: numbers known beforehand, given to every pass.
-        far: how many channels of the eight further neighbours are looked at; all if None.
-        shared: one pair of networks for the passes of half-step 4 and 2, which have few sites, instead of two; and the
-            first pass has a network, too, on the conditions alone.
+        far: how many channels of the further neighbours are looked at; all if None.
+        shared: one pair of networks for the passes of all half-steps but 1, which have few sites; and the first pass
+            has a network, too, on the conditions alone.
+        line: latents are a sequence, [B, 1, w, C].
     """
 
     def __init__(
@@ -122,14 +132,18 @@ class QuincunxPrior(nn.Module):
         *,
         far: int | None = None,
         shared: bool = False,
+        line: bool = False,
     ) -> None:
         super().__init__()
         assert sum(groups) == channels
         self.channels, self.groups, self.shared = channels, groups, shared
         self.far = channels if far is None else far
-        inputs = 4 * channels + 8 * self.far + conditions
-        steps = (HALF_STEPS[0], HALF_STEPS[-1]) if shared else HALF_STEPS
-        self.nets = nn.ModuleDict({f"{kind}{h}": _PassNet(inputs, groups, hidden) for h in steps for kind in "DX"})
+        self.half_steps = LINE_HALF_STEPS if line else HALF_STEPS
+        kinds = "L" if line else "DX"
+        near, further = len(_NEAR[kinds[0]]), len(_FAR[kinds[0]])
+        inputs = near * channels + further * self.far + conditions
+        steps = (self.half_steps[0], self.half_steps[-1]) if shared else self.half_steps
+        self.nets = nn.ModuleDict({f"{kind}{h}": _PassNet(inputs, groups, hidden) for h in steps for kind in kinds})
         if shared:
             self.first_net = _PassNet(conditions, groups, hidden)
         else:
@@ -150,16 +164,17 @@ class QuincunxPrior(nn.Module):
         like = {"dtype": condition.dtype, "device": condition.device}
         condition = condition[:, None, None] if condition.dim() == 2 else condition
         condition = condition.expand(batch, height, width, -1)
-        padded = torch.zeros(batch, height + 2 * _REACH, width + 2 * _REACH, self.channels, **like)
-        canvas = padded[:, _REACH : _REACH + height, _REACH : _REACH + width]
+        reach = 3 * self.half_steps[0]  # sites to the furthest neighbour
+        above = 0 if self.half_steps == LINE_HALF_STEPS else reach
+        padded = torch.zeros(batch, height + 2 * above, width + 2 * reach, self.channels, **like)
+        canvas = padded[:, above : above + height, reach : reach + width]
         out = torch.empty(batch, height, width, self.channels, **like) if y is None else y
-        first = Lattice(slice(0, height, COARSE), slice(0, width, COARSE))
-        for h, kind, lattices in [(COARSE, "", [first]), *passes(height, width)]:
+        for h, kind, lattices in passes(height, width, self.half_steps):
             net = self._net(h, kind)
             groups = self.groups if net else (self.channels,)
             given = _gather(lattices, y).split(groups, -1) if y is not None else [None] * len(groups)
             if net:
-                context = [self._context(padded, kind, h, at, condition) for at in lattices]
+                context = [self._context(padded, (above, reach), kind, h, at, condition) for at in lattices]
                 features = net.features(torch.cat(context, 1))
             known, values = condition.new_zeros(batch, sum(at.count(canvas) for at in lattices), 0), []
             for group, log2 in enumerate(log2_gain[:, None].split(groups, -1)):
@@ -167,7 +182,7 @@ class QuincunxPrior(nn.Module):
                     location, log2_scale = net.parameters_of(group, features, known)
                 else:
                     location, log2_scale = (
-                        p.expand(batch, first.count(canvas), -1) for p in fix(self.first, ACTIVATION_BITS)
+                        p.expand(batch, lattices[0].count(canvas), -1) for p in fix(self.first, ACTIVATION_BITS)
                     )
                 values.append(coder(given[group], location * exp2(log2), log2_scale + log2))
                 # Rounded symbols carry no gradient in training, so neither may their step: the two would cancel.
@@ -182,15 +197,17 @@ class QuincunxPrior(nn.Module):
         """Return the network of a pass; the first has one only if it has conditions to look at."""
         if not kind:
             return self.first_net if self.shared else None
-        return self.nets[f"{kind}{HALF_STEPS[0] if self.shared and h > 1 else h}"]
+        return self.nets[f"{kind}{self.half_steps[0] if self.shared and h > 1 else h}"]
 
-    def _context(self, padded: Tensor, kind: str, h: int, at: Lattice, condition: Tensor) -> Tensor:
+    def _context(
+        self, padded: Tensor, origin: tuple[int, int], kind: str, h: int, at: Lattice, condition: Tensor
+    ) -> Tensor:
         """Return [B, n, inputs]: the neighbourhood of each site of a lattice (zeros where unknown) and conditions."""
         height, width = condition.shape[1:3]
         views = []
         for i, (dr, dc) in enumerate(NEIGHBOURS[kind] if kind else []):
-            channels = slice(self.far if i >= len(_NEAR_D) else None)
-            shifted = padded[:, _REACH + dr * h :, _REACH + dc * h :, channels][:, :height, :width]
+            channels = slice(self.far if i >= len(_NEAR[kind]) else None)
+            shifted = padded[:, origin[0] + dr * h :, origin[1] + dc * h :, channels][:, :height, :width]
             views.append(shifted[:, at.rows, at.cols])
         views.append(condition[:, at.rows, at.cols])
         return torch.cat(views, -1).flatten(1, 2)
