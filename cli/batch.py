@@ -41,14 +41,19 @@ class Options:
 
 
 def plan(
-    inputs: Sequence[str], out: str | None, suffix: str, accepts: Callable[[Path], bool], *, recursive: bool
+    inputs: Sequence[str],
+    out: str | None,
+    suffix: Callable[[str], str],
+    accepts: Callable[[Path], bool],
+    *,
+    recursive: bool,
 ) -> list[Job]:
     """Return the jobs for some inputs.
 
     Args:
         out: None (beside the input), `-`, a file (one input), or a folder (several inputs, or it exists, or it
             ends in a slash).
-        suffix: of outputs, with the dot.
+        suffix: of the output for an input, with the dot.
         accepts: which files of a folder to take.
 
     Raises:
@@ -70,9 +75,9 @@ def plan(
             if folder:
                 raise click.UsageError("the input from stdin has no name; use -o FILE")
         elif out is None:
-            target = str(Path(source).with_suffix(suffix))
+            target = str(Path(source).with_suffix(suffix(source)))
         else:
-            target = str(Path(out) / relative.with_suffix(suffix)) if folder else out
+            target = str(Path(out) / relative.with_suffix(suffix(source))) if folder else out
         if target != STDIO and target in taken:
             raise click.UsageError(f"{taken[target]} and {source} would both become {target}; use -o for one of them")
         taken[target] = source
@@ -163,12 +168,14 @@ def _in_parallel(attempt: Callable[[Job], None], jobs: list[Job], count: int, st
 
 
 def _summary(result: dict[str, Any]) -> str:
-    parts = [f"{result['input']} -> {result['output']}", f"{result['width']}x{result['height']}"]
-    parts.append(f"{result['bytes']:,} bytes")
-    if "bpp" in result:
-        parts.append(f"{result['bpp']:.3f} bpp")
-    if "psnr" in result:
-        parts.append(f"{result['psnr']:.2f} dB")
+    sound = "duration" in result
+    size = f"{result['duration']:.2f} s" if sound else f"{result['width']}x{result['height']}"
+    parts = [f"{result['input']} -> {result['output']}", size, f"{result['bytes']:,} bytes"]
+    parts += [
+        f"{result[name]:{form}} {unit}"
+        for name, form, unit in (("bpp", ".3f", "bpp"), ("kbps", ".1f", "kbit/s"), ("psnr", ".2f", "dB"))
+        if result.get(name) is not None
+    ]
     return "  ".join([*parts, f"{result['seconds']:.2f} s"])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from importlib import metadata
+from typing import Any
 
 import click
 
@@ -29,7 +30,7 @@ def command() -> int:
     failed = 0
     for info in codec.installed_models():
         try:
-            problem = _round_trip(info.name)
+            problem = _round_trip(info)
         except CodecError as exc:
             problem = exits.message_of(exc)
         failed += problem is not None
@@ -37,13 +38,17 @@ def command() -> int:
     return exits.FAILURE if failed else 0
 
 
-def _round_trip(name: str) -> str | None:
-    """Encode and decode a small picture; return what is wrong, or None."""
+def _round_trip(info: Any) -> str | None:
+    """Encode and decode something small; return what is wrong, or None."""
     import numpy as np
 
     import codec
 
-    rows, cols = np.mgrid[:75, :101]
-    picture = codec.Image(np.stack([rows * 2, cols * 2, rows + cols], -1).astype(np.uint8))
-    quality = codec.psnr_of(codec.decode(codec.encode(picture, model=name, quality=90)), picture)
-    return None if quality > 25 else f"decodes a smooth picture at {quality:.1f} dB only"
+    if info.media == "audio":
+        wave = np.sin(np.arange(20_000) * 0.05 + np.array([[0], [1]])).astype(np.float32) / 2
+        signal = codec.Audio(wave, 44_100)
+    else:
+        rows, cols = np.mgrid[:75, :101]
+        signal = codec.Image(np.stack([rows * 2, cols * 2, rows + cols], -1).astype(np.uint8))
+    quality = codec.psnr_of(codec.decode(codec.encode(signal, model=info.name, quality=90)), signal)
+    return None if quality > 25 else f"decodes something smooth at {quality:.1f} dB only"

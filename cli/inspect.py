@@ -42,11 +42,18 @@ def command(inputs: tuple[str, ...], check: bool, as_json: bool) -> int:
 def _describe(report: dict[str, Any]) -> str:
     overhead = report["bytes"] - report["payload_bytes"]
     metadata = ", ".join(f"{name} {size} bytes" for name, size in report["metadata"].items()) or "none"
+    size, rate = f"{report['width']}x{report['height']}", ""
+    if report["kind"] == "audio":
+        length = "its end is missing" if report["seconds"] is None else f"{report['seconds']:.3f} s"
+        size = f"{report['rate']} Hz {report['layout']}, {length}"
+    if report["bpp"] is not None:
+        rate = f"{report['bpp']:.4f} bpp, "
+    elif report["kbps"] is not None:
+        rate = f"{report['kbps']:.2f} kbit/s, "
     lines = [
         f"{report['input']}",
-        f"  {report['kind']}     {report['width']}x{report['height']}, {report['channels']} channels, "
-        f"{report['bit_depth']} bits",
-        f"  file      {report['bytes']} bytes, {report['bpp']:.4f} bpp, {overhead} bytes around the payload",
+        f"  {report['kind']}     {size}, {report['channels']} channels, {report['bit_depth']} bits",
+        f"  file      {report['bytes']} bytes, {rate}{overhead} bytes around the payload",
         f"  coded by  {report['system']} version {report['version']}, model "
         f"{report['model'] or 'not installed'} ({report['digest']}), "
         + ("single rate" if report["single_rate"] else f"quality {report['quality']:g}"),

@@ -24,7 +24,7 @@ def command(what: str, as_json: bool) -> int:
     for info in codec.installed_models():
         size = (info.folder / "model.safetensors").stat().st_size
         row = dataclasses.asdict(info) | {"folder": str(info.folder), "bytes": size}
-        default = "  (default)" if info.name == codec.DEFAULT_MODEL else ""
+        default = "  (default)" if info.name == codec.DEFAULT_MODELS.get(info.media) else ""
         text = f"{info.name:12s} {info.media:6s} {info.system} v{info.version}  {size / 1e6:.1f} MB{_facts(info.facts)}"
         click.echo(json.dumps(row) if as_json else text + default)
     return 0

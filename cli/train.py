@@ -23,12 +23,13 @@ def _settings(values: tuple[str, ...]) -> dict[str, str]:
 def _line(values: dict[str, Any], steps: int) -> str:
     left = (steps - values["step"]) / max(values["steps_per_second"], 1e-9)
     parts = [f"step {values['step']}/{steps}", f"loss {values['loss']:.3f}"]
-    if "bpp" in values:
-        parts.append(f"{values['bpp']:.3f} bpp")
+    unit = next((name for name in ("bpp", "bits") if name in values), None)
+    if unit:
+        parts.append(f"{values[unit]:.3f} {unit}")
     parts += [f"{values['steps_per_second']:.2f} steps/s", f"{left / 60:.0f} min left"]
     lines = ["  ".join(parts)]
     lines += [
-        f"  held out, quality {100 * v['quality']:.0f}: {v['bpp']:.3f} bpp  {v['psnr']:.2f} dB"
+        f"  held out, quality {100 * v['quality']:.0f}: {v[unit]:.3f} {unit}  {v['psnr']:.2f} dB"
         for v in values.get("validation", [])
     ]
     return "\n".join(lines)
@@ -40,7 +41,7 @@ def _line(values: dict[str, Any], steps: int) -> str:
     "--data",
     multiple=True,
     type=click.Path(exists=True, path_type=Path),
-    help="Folder or .tar of photographs; repeatable.",
+    help="Folder or .tar of photographs or sounds; repeatable.",
 )
 @click.option(
     "--run",
@@ -53,9 +54,7 @@ def _line(values: dict[str, Any], steps: int) -> str:
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change the recipe, e.g. train.lr=1e-4.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--threads", type=click.IntRange(1), help="Of the processor, for the network. [default: all]")
-@click.option(
-    "--workers", type=click.IntRange(1), default=2, show_default=True, help="Threads that decode photographs."
-)
+@click.option("--workers", type=click.IntRange(1), default=2, show_default=True, help="Threads that decode files.")
 @click.option("--compile", "compiled", is_flag=True, help="Use torch.compile.")
 @click.option("--tensorboard", is_flag=True, help="Also write TensorBoard events to the run's folder.")
 @click.option(
@@ -98,8 +97,8 @@ def command(
 
     from codec.training import trainer
     from codec.training.export import export
-    from codec.training.photos import Photos
     from codec.training.run import CHECKPOINT, Run
+    from codec.training.sources import dataset
 
     if threads:
         torch.set_num_threads(threads)
@@ -115,19 +114,19 @@ def command(
     if not resume and (folder / CHECKPOINT).exists():
         raise ExistsError(f"{folder} holds a run; add --resume to continue it, or choose another --run")
     if not data:
-        raise click.UsageError("--data is needed: a folder or .tar of photographs")
+        raise click.UsageError("--data is needed: a folder or .tar of photographs or sounds")
     report = _reporter(folder if tensorboard else None, plan.train.steps, as_json=as_json)
     where = distributed.start(device)
     try:
         run = Run(plan, where)
-        photos = Photos(list(data), smallest=max(stage.size for stage in plan.train.stages))
+        files = dataset(run.model.media, list(data), smallest=max(stage.size for stage in plan.train.stages))
         if distributed.rank() == 0:
             click.echo(
-                f"{len(photos)} photographs, {where}, to step {plan.train.steps}; Ctrl-C stops, --resume continues",
+                f"{len(files)} {files.what}, {where}, to step {plan.train.steps}; Ctrl-C stops, --resume continues",
                 err=True,
             )
-        trainer.prepare(run, photos, folder, resume=resume)
-        trainer.train(run, photos, folder, report=report, workers=workers, compiled=compiled)
+        trainer.prepare(run, files, folder, resume=resume)
+        trainer.train(run, files, folder, report=report, workers=workers, compiled=compiled)
     except torch.cuda.OutOfMemoryError as exc:
         raise RecipeError("the GPU is out of memory; use a smaller batch, e.g. --set train.stages=...") from exc
     finally:
@@ -158,7 +157,8 @@ def _reporter(events: Path | None, steps: int, *, as_json: bool) -> Any:
                 if isinstance(value, (int, float)):
                     writer.add_scalar(name, value, values["step"])
             for point in values.get("validation", []):
-                writer.add_scalar(f"bpp/{point['quality']}", point["bpp"], values["step"])
+                unit = next(name for name in point if name not in ("quality", "psnr"))
+                writer.add_scalar(f"{unit}/{point['quality']}", point[unit], values["step"])
                 writer.add_scalar(f"psnr/{point['quality']}", point["psnr"], values["step"])
 
     return report

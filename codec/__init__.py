@@ -3,6 +3,7 @@
     data = codec.encode("photo.jpg", quality=60)         # bytes of a .lcb file
     picture = codec.decode("photo.lcb")                  # Image: .samples [H, W, C], .alpha, .metadata
     latents = codec.open("photo.lcb").latents()          # float tensor, no synthesis
+    sound = codec.decode(codec.encode("song.flac"))      # Audio: .samples [channels, n], .rate, .metadata
 
 Importing this package imports neither torch nor Pillow; the first call that needs them does.
 """
@@ -14,14 +15,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from codec import errors
-    from codec.api import decode, encode, psnr_of
-    from codec.checkpoint import DEFAULT_MODEL, find_model, installed_models, installed_systems
-    from codec.media.image import Image, read, write
+    from codec.api import DEFAULT_QUALITY, decode, encode, psnr_of, read, write
+    from codec.checkpoint import DEFAULT_MODELS, find_model, installed_models, installed_systems
+    from codec.media.audio import Audio
+    from codec.media.image import Image
     from codec.stream import Info, Stream, open
 
 __version__ = "0.1.0"
 _HOME = {  # public name -> module that defines it
-    "DEFAULT_MODEL": "codec.checkpoint",
+    "Audio": "codec.media.audio",
+    "DEFAULT_MODELS": "codec.checkpoint",
+    "DEFAULT_QUALITY": "codec.api",
     "Image": "codec.media.image",
     "Info": "codec.stream",
     "Stream": "codec.stream",
@@ -32,11 +36,13 @@ _HOME = {  # public name -> module that defines it
     "installed_systems": "codec.checkpoint",
     "open": "codec.stream",
     "psnr_of": "codec.api",
-    "read": "codec.media.image",
-    "write": "codec.media.image",
+    "read": "codec.api",
+    "write": "codec.api",
 }
 __all__ = [
-    "DEFAULT_MODEL",
+    "DEFAULT_MODELS",
+    "DEFAULT_QUALITY",
+    "Audio",
     "Image",
     "Info",
     "Stream",

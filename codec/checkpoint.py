@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from codec.system import System
 
 DIGEST_BYTES = 4  # of the SHA-256, in a stream's header
-DEFAULT_MODEL = "walloc-12"
+DEFAULT_MODELS = {"image": "walloc-12", "audio": "walloc-audio"}  # by kind of signal
 PATH_VARIABLE = "CODEC_MODELS"  # folders of further models, separated like PATH
 
 

@@ -7,6 +7,9 @@ The normative description is bitstreams/FORMAT.md. Two rules keep the overhead o
 the last unit needs no length (it runs to the end of the file), and the header has no checksum of its own
 because the CRC of every chunk also covers the header and the chunk's ordinal. So a damaged header, a chunk
 moved, and a chunk from another file all show.
+
+Sound is written while it is still coming in: its units all have a length, no index stands before them, and the last
+one, in the end chunk, says how long the sound is. `ChunkWriter` and `codec.live` work on such a stream piece by piece.
 """
 
 from __future__ import annotations
@@ -32,8 +35,8 @@ HEADER = Layout(
     )
 )  # the parameters of the system follow, to the end of the header
 
-UNIT, LAST_UNIT, INDEX, ALPHA = b"U", b"L", b"X", b"A"
-METADATA = {"icc": b"i", "exif": b"e", "xmp": b"x"}
+UNIT, LAST_UNIT, INDEX, ALPHA, END = b"U", b"L", b"X", b"A", b"E"
+METADATA = {"icc": b"i", "exif": b"e", "xmp": b"x", "tags": b"t"}
 _METADATA_NAMES = {code: name for name, code in METADATA.items()}
 
 
@@ -61,8 +64,9 @@ class Container:
         digest: 4 bytes that name the weights.
         params: the system's own header fields, packed.
         units: in coding order.
-        metadata: `icc`, `exif`, `xmp` -> raw bytes.
+        metadata: `icc`, `exif`, `xmp`, `tags` -> raw bytes.
         alpha: alpha plane as PNG bytes, or None.
+        length: of sound, samples a channel; None for images, and where the end of a damaged stream is missing.
     """
 
     system: str
@@ -72,41 +76,58 @@ class Container:
     units: Sequence[Unit]
     metadata: Mapping[str, bytes] = field(default_factory=dict)
     alpha: bytes | None = None
+    length: int | None = None
 
     def pack(self) -> bytes:
         """Return the file."""
-        values = {"system": self.system, "version": self.version, "digest": self.digest}
-        header = HEADER.pack(values) + self.params
-        if len(header) > MAX_HEADER:
-            raise ValueError(f"header of {len(header)} bytes")
-        out = SIGNATURE + bytes([FORMAT_VERSION]) + put_varint(len(header)) + header
-        writer = _ChunkWriter(out)
-        for name in METADATA:
-            if self.metadata.get(name):
-                writer.add(METADATA[name], zlib.compress(self.metadata[name], 9))
+        writer = ChunkWriter(self.system, self.version, self.digest, self.params)
+        parts = [writer.start]
+        parts += [writer.metadata(name, self.metadata[name]) for name in METADATA if self.metadata.get(name)]
         if self.alpha is not None:
-            writer.add(ALPHA, self.alpha)
+            parts.append(writer.chunk(ALPHA, self.alpha))
+        if self.length is not None:
+            parts += [writer.unit(unit) for unit in self.units[:-1]]
+            return b"".join([*parts, writer.end(self.length, self.units[-1])])
         if len(self.units) > 1:
             sizes = b"".join(put_varint(len(unit.payload)) for unit in self.units)
-            writer.add(INDEX, put_varint(len(self.units)) + sizes)
-        for i, unit in enumerate(self.units):
-            last = i == len(self.units) - 1
-            writer.add(LAST_UNIT if last else UNIT, unit.payload, unit.check.to_bytes(2, "little"))
-        return b"".join(writer.parts)
+            parts.append(writer.chunk(INDEX, put_varint(len(self.units)) + sizes))
+        parts += [writer.unit(unit) for unit in self.units[:-1]]
+        return b"".join([*parts, writer.unit(self.units[-1], LAST_UNIT)])
 
 
-class _ChunkWriter:
-    def __init__(self, start: bytes) -> None:
-        self.parts = [start]
-        self.seed = zlib.crc32(start)
+class ChunkWriter:
+    """Turns the parts of a file into bytes, in their order.
 
-    def add(self, kind: bytes, body: bytes, check: bytes = b"") -> None:
+    Attributes:
+        start: signature and header, what every chunk's CRC also covers.
+    """
+
+    def __init__(self, system: str, version: int, digest: bytes, params: bytes) -> None:
+        header = HEADER.pack({"system": system, "version": version, "digest": digest}) + params
+        if len(header) > MAX_HEADER:
+            raise ValueError(f"header of {len(header)} bytes")
+        self.start = SIGNATURE + bytes([FORMAT_VERSION]) + put_varint(len(header)) + header
+        self._seed = zlib.crc32(self.start)
+        self._ordinal = 0
+
+    def chunk(self, kind: bytes, body: bytes, check: bytes = b"") -> bytes:
         length = b"" if kind == LAST_UNIT else put_varint(len(body))
         chunk = kind + length + body + check
-        self.parts += [chunk, _crc(self.seed, len(self.parts) // 2, chunk)]
+        self._ordinal += 1
+        return chunk + crc_of(self._seed, self._ordinal - 1, chunk)
+
+    def metadata(self, name: str, data: bytes) -> bytes:
+        return self.chunk(METADATA[name], zlib.compress(data, 9))
+
+    def unit(self, unit: Unit, kind: bytes = UNIT) -> bytes:
+        return self.chunk(kind, unit.payload, unit.check.to_bytes(2, "little"))
+
+    def end(self, length: int, last: Unit) -> bytes:
+        """Return the chunk that ends sound of `length` samples a channel with its last unit."""
+        return self.chunk(END, put_varint(length) + last.payload, last.check.to_bytes(2, "little"))
 
 
-def _crc(seed: int, ordinal: int, *pieces: bytes | memoryview) -> bytes:
+def crc_of(seed: int, ordinal: int, *pieces: bytes | memoryview) -> bytes:
     value = zlib.crc32(ordinal.to_bytes(4, "little"), seed)
     for piece in pieces:
         value = zlib.crc32(piece, value)
@@ -160,36 +181,54 @@ def parse(data: bytes, *, tolerant: bool = False) -> Container:
     metadata: dict[str, bytes] = {}
     alpha: bytes | None = None
     sizes: list[int] | None = None
+    length: int | None = None
     units: list[Unit] = []
     ordinal = 0
     finished = False
     while offset < len(data):
         if finished:
             raise CorruptError("there are bytes after the last unit")
-        kind, body, check, crc, end = _frame(view, offset, sizes, len(units), tolerant)
-        good = _crc(seed, ordinal, view[offset : end - 4]) == crc
+        try:
+            kind, body, check, crc, end = _frame(view, offset, sizes, len(units), tolerant)
+        except TruncatedError:
+            if tolerant and bytes(view[offset : offset + 1]) in (UNIT, END):
+                break  # what was cut off is missing, no more
+            raise
+        good = crc_of(seed, ordinal, view[offset : end - 4]) == crc
         is_unit = kind in (UNIT, LAST_UNIT)
+        if kind == END and not good and tolerant:
+            break  # as if it had been cut off
         if not good and not (tolerant and is_unit and (units or sizes)):
             raise CorruptError(f"checksum of chunk {ordinal} ({kind!r}) does not match; fetch the file again")
         if is_unit:
             damage = None if good else CorruptError(f"unit {len(units)} is damaged")
             units.append(Unit(bytes(body), check, damage))
             finished = kind == LAST_UNIT
+        elif kind == END:
+            length, last = read_end(body, check)
+            units.append(last)
+            finished = True
         elif kind == INDEX:
             sizes = _read_index(body, len(data))
         elif kind == ALPHA:
             alpha = bytes(body)
         elif kind in _METADATA_NAMES:
-            metadata[_METADATA_NAMES[kind]] = _inflate(body)
+            metadata[_METADATA_NAMES[kind]] = inflate(body)
         elif not kind.islower():
             raise UnsupportedVersionError(f"unknown critical chunk {kind!r}: update codec")
         ordinal += 1
         offset = end
-    if not finished:
+    if not finished and not (tolerant and sizes is None):
         raise TruncatedError("the stream ends before its last unit; fetch it again")
     if sizes is not None and not tolerant and sizes != [len(unit.payload) for unit in units]:
         raise CorruptError("the index does not match the units")
-    return Container(values["system"], values["version"], values["digest"], params, units, metadata, alpha)
+    return Container(values["system"], values["version"], values["digest"], params, units, metadata, alpha, length)
+
+
+def read_end(body: bytes | memoryview, check: int) -> tuple[int, Unit]:
+    """Return what an end chunk holds: samples a channel, and the last unit."""
+    length, start = get_varint(body, 0)
+    return length, Unit(bytes(body[start:]), check)
 
 
 def _frame(view, offset: int, sizes: list[int] | None, number: int, tolerant: bool):
@@ -213,7 +252,7 @@ def _frame(view, offset: int, sizes: list[int] | None, number: int, tolerant: bo
             raise TruncatedError("the stream ends inside its last unit; fetch it again")
         return _split(view, kind, offset + 1, len(view))
     length, start = get_varint(view, offset + 1)
-    end = start + length + (6 if kind == UNIT else 4)
+    end = start + length + (6 if kind in (UNIT, END) else 4)
     if end > len(view):
         raise TruncatedError(f"the stream ends inside chunk {kind!r}; fetch it again")
     return _split(view, kind, start, end)
@@ -221,7 +260,7 @@ def _frame(view, offset: int, sizes: list[int] | None, number: int, tolerant: bo
 
 def _split(view, kind: bytes, start: int, end: int):
     crc = bytes(view[end - 4 : end])
-    if kind in (UNIT, LAST_UNIT):
+    if kind in (UNIT, LAST_UNIT, END):
         return kind, view[start : end - 6], int.from_bytes(view[end - 6 : end - 4], "little"), crc, end
     return kind, view[start : end - 4], 0, crc, end
 
@@ -239,7 +278,7 @@ def _read_index(body, file_size: int) -> list[int]:
     return sizes
 
 
-def _inflate(body) -> bytes:
+def inflate(body) -> bytes:
     inflater = zlib.decompressobj()
     try:
         out = inflater.decompress(bytes(body), MAX_METADATA)

@@ -16,6 +16,11 @@ def bits_per_pixel(size: int, width: int, height: int) -> float:
     return 8 * size / (width * height)
 
 
+def kilobits_per_second(size: int, seconds: float) -> float:
+    """Return 8 * bytes / seconds / 1000: the rate of a file of sound, header included."""
+    return 8 * size / seconds / 1000
+
+
 def largest_below(
     attempt: Callable[[float], T], measure: Callable[[T], float], target: float, what: str, *, single: bool = False
 ) -> T:

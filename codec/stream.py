@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from codec import checkpoint, container
 from codec.errors import CodecError
 from codec.limits import MAX_MEMORY, MAX_PIXELS
-from codec.params import KINDS, quality_of, unpack
-from codec.rate import bits_per_pixel
+from codec.params import DEPTHS, KINDS, layout_of, quality_of, unpack
+from codec.rate import bits_per_pixel, kilobits_per_second
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from codec.media.audio import Audio
     from codec.media.image import Image
     from codec.system import System
 
@@ -26,20 +27,22 @@ Source = str | os.PathLike | bytes | bytearray | memoryview | BinaryIO
 
 @dataclass(frozen=True)
 class Info:
-    """Facts of a stream's header.
+    """Facts of a stream's header. What does not apply to its kind is None.
 
     Attributes:
+        width, height, bpp: of an image: pixels, and 8 * bytes / pixels.
+        rate, layout: of sound: samples a second, channel layout.
+        length, seconds, kbps: of sound whose end is not missing: samples a channel, how long it lasts, and 8 * bytes /
+            seconds / 1000.
+        bit_depth: of the source's samples.
         bytes: file size, everything included.
-        bpp: 8 * bytes / pixels.
         model: name of the installed model, or None if it is not installed.
         single_rate: quality has no effect, the installed model being one point of rate and distortion.
         payload_bytes, units: entropy-coded bytes and the number of independent units.
-        metadata: name -> bytes of ICC, EXIF, XMP (inflated) and alpha.
+        metadata: name -> bytes of ICC, EXIF, XMP, tags (inflated) and alpha.
     """
 
     kind: str
-    width: int
-    height: int
     channels: int
     bit_depth: int
     quality: float
@@ -48,11 +51,25 @@ class Info:
     digest: str
     model: str | None
     bytes: int
-    bpp: float
     payload_bytes: int
     units: int
     metadata: dict[str, int]
     single_rate: bool = False
+    width: int | None = None
+    height: int | None = None
+    bpp: float | None = None
+    rate: int | None = None
+    layout: str | None = None
+    length: int | None = None
+    seconds: float | None = None
+    kbps: float | None = None
+
+    @property
+    def size(self) -> str:
+        """Size of the signal in words."""
+        if self.kind == "image":
+            return f"{self.width}x{self.height}"
+        return f"{self.rate} Hz {self.layout}" + (f", {self.seconds:.2f} s" if self.seconds is not None else "")
 
 
 class Stream:
@@ -85,7 +102,7 @@ class Stream:
 
     def __repr__(self) -> str:
         info = self.info
-        return f"<Stream {info.width}x{info.height} {info.system} q{info.quality:g}, {info.bytes} bytes>"
+        return f"<Stream {info.size} {info.system} q{info.quality:g}, {info.bytes} bytes>"
 
     @cached_property
     def info(self) -> Info:
@@ -100,39 +117,69 @@ class Stream:
             model = None
         return Info(
             kind=KINDS[params["kind"]],
-            width=params["width"],
-            height=params["height"],
-            channels=(1 if params["gray"] else 3) + (parsed.alpha is not None),
-            bit_depth=16 if params["deep"] else 8,
             quality=quality_of(params["quality"]),
             system=parsed.system,
             version=parsed.version,
             digest=parsed.digest.hex(),
             model=model and model.name,
             bytes=len(self._data),
-            bpp=bits_per_pixel(len(self._data), params["width"], params["height"]),
             payload_bytes=sum(len(unit.payload) for unit in parsed.units),
             units=len(parsed.units),
             metadata=sizes,
             single_rate=bool(model and model.facts.get("single_rate")),
+            **(self._image_facts() if self.kind == "image" else self._audio_facts()),
         )
+
+    def _image_facts(self) -> dict[str, Any]:
+        width, height = self._params["width"], self._params["height"]
+        return {
+            "channels": (1 if self._params["gray"] else 3) + (self._container.alpha is not None),
+            "bit_depth": 16 if self._params["deep"] else 8,
+            "width": width,
+            "height": height,
+            "bpp": bits_per_pixel(len(self._data), width, height),
+        }
+
+    def _audio_facts(self) -> dict[str, Any]:
+        layout, channels = layout_of(self._params)
+        rate, length = self._params["rate"], self._container.length
+        return {
+            "channels": channels,
+            "bit_depth": int(DEPTHS[self._params["depth"]][1:]),
+            "rate": rate,
+            "layout": layout,
+            "length": length,
+            "seconds": None if length is None else length / rate,
+            "kbps": kilobits_per_second(len(self._data), length / rate) if length else None,
+        }
+
+    @property
+    def kind(self) -> str:
+        """`image` or `audio`."""
+        return KINDS[self._params["kind"]]
 
     @property
     def metadata(self) -> dict[str, bytes]:
-        """ICC, EXIF and XMP blocks by name (`icc`, `exif`, `xmp`)."""
+        """ICC, EXIF, XMP and tag blocks by name (`icc`, `exif`, `xmp`, `tags`)."""
         return dict(self._container.metadata)
 
     def symbols(self) -> dict[str, Tensor]:
         """Entropy-decode and return the integer symbols, e.g. `y` [h, w, C] for walloc."""
-        from codec.engine import images
+        from codec.engine import units
 
-        return images.decode_symbols(self._container, self._checked_system(), self._params)
+        return units.decode_symbols(self._container, self._checked_system(), self._params)
 
     def problems(self) -> list[str]:
         """Decode the symbols of every unit and return one line for each that fails."""
-        from codec.engine import images
+        from codec.engine import units
 
-        return images.find_problems(self._container, self._checked_system(), self._params)
+        return units.find_problems(self._container, self._checked_system(), self._params)
+
+    def estimated_bits(self) -> float:
+        """Return the bits that the model's rate estimate, what training minimises, gives for the symbols."""
+        from codec.engine import units
+
+        return units.estimate_bits(self.symbols(), self._params, self._system())
 
     def symbols_digest(self) -> str:
         """Return the SHA-256 of all symbols as little-endian int32, tensors in order of name: the exact part."""
@@ -145,16 +192,26 @@ class Stream:
         """Return the float tensor that learning uses (walloc: [C, h, w]), without synthesis."""
         return self._system().embed(self.symbols(), self._params)
 
-    def decode(self, *, progress: Any = None) -> Image:
-        """Return the picture.
+    def decode(self, *, start: int = 0, stop: int | None = None, progress: Any = None) -> Image | Audio:
+        """Return the picture or the sound.
+
+        Args:
+            start, stop: of sound, the samples wanted; only the units they depend on are decoded.
 
         Raises:
             LimitError, UnknownSystemError, MissingModelError, DesyncError, CorruptError.
+            ValueError: there are no such samples.
         """
-        from codec.engine import images
         from codec.system import no_progress
 
-        return images.decode(self._container, self._params, self._checked_system(), progress or no_progress)
+        system, progress = self._checked_system(), progress or no_progress
+        if self.kind == "audio":
+            from codec.engine import audio
+
+            return audio.decode(self._container, self._params, system, start=start, stop=stop, progress=progress)
+        from codec.engine import images
+
+        return images.decode(self._container, self._params, system, progress)
 
     def _model(self) -> checkpoint.ModelInfo:
         parsed = self._container
@@ -166,11 +223,20 @@ class Stream:
         Raises:
             LimitError: it does not.
         """
-        from codec.engine import images
+        from codec.engine import units
 
-        images.check_limits(self._params, **self._limits)
-        system = self._system()
-        images.check_symbols(system, self._params, max_memory=self._limits["max_memory"])
+        if self.kind == "audio":
+            from codec.engine import audio
+
+            system = self._system()
+            self._params |= audio.derived(self._container, self._params, system)
+            audio.check_limits(self._params, **self._limits)
+        else:
+            from codec.engine import images
+
+            images.check_limits(self._params, **self._limits)
+            system = self._system()
+        units.check_symbols(system, self._params, max_memory=self._limits["max_memory"])
         return system
 
     def _system(self) -> System:

@@ -37,6 +37,11 @@ class UnitSpec:
     params: Params
     regions: Mapping[str, tuple[slice, ...]]
 
+    @property
+    def empty(self) -> bool:
+        """Whether it holds no symbols: it is only there to end a stream."""
+        return any(part.start is not None and part.start == part.stop for r in self.regions.values() for part in r)
+
 
 class System(nn.Module, ABC):
     """Base class of all systems; an instance is a system with weights.

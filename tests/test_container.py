@@ -1,11 +1,12 @@
+import io
 import zlib
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codec import container
-from codec.container import SIGNATURE, Container, Unit, parse
+from codec import container, live
+from codec.container import LAST_UNIT, SIGNATURE, ChunkWriter, Container, Unit, parse
 from codec.errors import CodecError, CorruptError, FormatError, TruncatedError, UnsupportedVersionError
 from codec.fields import put_varint
 
@@ -90,12 +91,8 @@ def test_a_newer_format_is_named():
 
 def with_chunk(kind: bytes, body: bytes) -> bytes:
     """The example with one more chunk in front, checksums right."""
-    start = example().pack()
-    header = len(SIGNATURE) + 2 + start[7]
-    writer = container._ChunkWriter(start[:header])
-    writer.add(kind, body)
-    writer.add(b"L", b"payload0", b"\0\0")
-    return b"".join(writer.parts)
+    writer = ChunkWriter("walloc", 1, b"\x01\x02\x03\x04", b"params")
+    return writer.start + writer.chunk(kind, body) + writer.unit(Unit(b"payload0", 0), LAST_UNIT)
 
 
 def test_unknown_chunks():
@@ -153,3 +150,52 @@ def test_truncated_exactly_between_units():
     data = example(3).pack()
     with pytest.raises(TruncatedError):
         parse(data[: data.index(b"U\x08payload1")])
+
+
+# --- sound: written and read piece by piece ---------------------------------------------------------------------------
+
+
+def sound(units: int = 3, **more) -> Container:
+    return Container("walloc", 1, b"abcd", b"params", [Unit(b"payload%d" % i, i) for i in range(units)], **more)
+
+
+def followed(data: bytes) -> list[tuple[bytes, bytes, int]]:
+    file = io.BytesIO(data)
+    return list(live.read_chunks(file, live.read_start(file)))
+
+
+@given(UNITS, st.integers(0, 1 << 40))
+def test_sound_round_trip(units, length):
+    original = Container("walloc", 7, b"abcd", b"params", units, {"tags": b"{}"}, None, length)
+    assert parse(original.pack()) == original
+    chunks = followed(original.pack())
+    assert [(body, check) for kind, body, check in chunks if kind == b"U"] == [(u.payload, u.check) for u in units[:-1]]
+    kind, body, check = chunks[-1]
+    assert (kind, container.read_end(body, check)) == (b"E", (length, units[-1]))
+
+
+def test_sound_cut_anywhere_keeps_the_whole_units():
+    data = sound(length=1000).pack()
+    ends = [data.index(b"payload%d" % i) + 14 for i in range(3)]  # payload, symbol check, CRC
+    for cut in range(ends[0] - 16, len(data)):
+        with pytest.raises(FormatError):
+            parse(data[:cut])
+        whole = parse(data[:cut], tolerant=True)
+        assert len(whole.units) == sum(end <= cut for end in ends)
+        assert whole.length is None
+        try:
+            list(followed(data[:cut]))
+        except TruncatedError:
+            continue
+        assert cut in [ends[0] - 16, *ends]  # between chunks; that the end is missing is for the reader to see
+
+
+def test_live_reading_refuses_damage():
+    data = sound(length=1000).pack()
+    for i in range(len(data)):
+        with pytest.raises(FormatError):
+            followed(data[:i] + bytes([data[i] ^ 0x41]) + data[i + 1 :])
+    with pytest.raises(TruncatedError):
+        followed(b"")
+    with pytest.raises(CorruptError, match="limit"):
+        followed(data[: data.index(b"U")] + b"U" + put_varint(1 << 40))

@@ -20,7 +20,7 @@ from support import DATA, SMALL, picture_of
 ANCHORS = [name for name, place in FAMILIES.items() if "anchors" in place]
 LOSSLESS = ("png", "webp-lossless", "jxl-lossless")
 INSTALLED = [name for name in ANCHORS if "jxl" not in name or importlib.util.find_spec("pillow_jxl")]
-MODELS = [info.name for info in checkpoint.installed_models()]
+MODELS = [info.name for info in checkpoint.installed_models() if info.media == "image"]
 
 
 @pytest.fixture(scope="module")

@@ -14,14 +14,14 @@ import codec
 import codec.models
 from codec import checkpoint
 from codec.coding.coder import Reader, Writer
-from codec.engine import images
+from codec.engine import units
 from codec.media.image import Image
 from codec.params import IMAGE
 from codec.system import System, no_progress
 
 from support import DATA, picture_of
 
-MODELS = [info.name for info in checkpoint.installed_models()]
+MODELS = [info.name for info in checkpoint.installed_models() if info.media == "image"]
 SIZES = [(1, 1), (1, 17), (33, 1), (7, 8), (64, 64), (65, 127)]
 
 
@@ -108,7 +108,7 @@ def test_estimated_and_real_bits_agree(info, quality):
     picture = Image(np.tile(codec.read(DATA / "parrots.png").samples, (3, 3, 1)))
     data = encode(picture, info.name, quality=quality)
     stream = codec.open(data)
-    estimate = images.estimate_bits(stream.symbols(), stream._params, checkpoint.load(info)) / 8
+    estimate = stream.estimated_bits() / 8
     assert abs(stream.info.payload_bytes - estimate) <= 0.01 * estimate + 8
 
 
@@ -117,7 +117,7 @@ def test_reader_and_writer_take_the_same_path(info, photo):
     with torch.no_grad():
         symbols, params = system.analyze(Image(photo), quality=60, effort=1, progress=no_progress)
         for spec in system.units(params):
-            part = images._select(symbols, spec)
+            part = units.select(symbols, spec)
             writer = Writer(system.tables)
             system.code(writer, spec.params, part)
             reader = Reader(system.tables, writer.finish())

@@ -11,8 +11,9 @@ import codec
 from codec.errors import MediaError, RecipeError
 from codec.training import recipe as recipes
 from codec.training import trainer
+from codec.training.dataset import prefetched
 from codec.training.export import export, synthesis_macs
-from codec.training.photos import Photos, prefetched, samples_of
+from codec.training.photos import Photos
 from codec.training.run import Run
 
 from commandline import invoke
@@ -48,7 +49,7 @@ def run_to(step: int, plan: recipes.Recipe, photos: Photos, folder, *, resume: b
     trainer.prepare(run, photos, folder, resume=resume)
     while run.step < step:
         stage = run.schedule.stage(run.step)
-        run.advance(samples_of(photos.crops([run.step], stage.batch, stage.size, [0])))
+        run.advance(photos.signal(photos.crops([run.step], stage.batch, stage.size, [0])))
     return run
 
 
@@ -66,7 +67,7 @@ def test_resumed_is_uninterrupted(system, photos, tmp_path):
 @pytest.mark.parametrize("system", TINY)
 def test_step_0_is_a_codec_and_training_improves_it(system, photos, tmp_path, monkeypatch):
     run = run_to(0, recipe(system, tmp_path, steps=120, warmup=20, decay=0.5, lr=5e-4), photos, tmp_path)
-    x, t = samples_of(photos.crops([9], 4, 128, [0])), torch.linspace(0, 1, 4)
+    x, t = photos.signal(photos.crops([9], 4, 128, [0])), torch.linspace(0, 1, 4)
     torch.manual_seed(0)
     before = run.model.loss(x, t)
     assert 10 * np.log10(255**2 / float(before["mse"])) > 20
@@ -90,7 +91,7 @@ def test_loss_has_gradients_everywhere(system, photos, tmp_path):
     for network in (run.model.g_a, run.model.g_s):
         if hasattr(network, "tail"):
             torch.nn.init.normal_(network.tail.weight, std=0.01)
-    losses = run.model.loss(samples_of(photos.crops([1], 2, 144, [0])))
+    losses = run.model.loss(photos.signal(photos.crops([1], 2, 144, [0])))
     losses["loss"].backward()
     dead = [name for name, p in run.model.named_parameters() if p.grad is None or p.grad.abs().sum() == 0]
     assert dead == []
@@ -98,7 +99,7 @@ def test_loss_has_gradients_everywhere(system, photos, tmp_path):
 
 def test_metrics_and_validation(photos, tmp_path, monkeypatch):
     monkeypatch.setattr(trainer, "_LOG_EVERY", 2)
-    monkeypatch.setattr(trainer, "_VALIDATION_SIZE", 128)
+    monkeypatch.setattr("codec.training.photos._CENTRE", 128)
     monkeypatch.setattr(trainer, "_split", lambda count, held_out: ([0], [0]))
     run = run_to(0, recipe("walloc", tmp_path, validate_every=4), photos, tmp_path)
     seen = []
@@ -188,12 +189,12 @@ def test_crops_are_parts_of_photographs_and_repeatable(photos):
     assert crops.dtype == torch.uint8
     assert torch.equal(crops, photos.crops([5], 3, 128, [0]))
     assert not torch.equal(crops, photos.crops([6], 3, 128, [0]))
-    samples = samples_of(crops)
+    samples = photos.signal(crops)
     assert -0.5 <= float(samples.min()) < float(samples.max()) <= 0.5
 
 
 def test_small_photographs_are_left_out_not_enlarged():
-    with pytest.raises(MediaError, match="no photographs of 4000 pixels"):
+    with pytest.raises(MediaError, match="no photographs large enough for 4000"):
         Photos([DATA], smallest=4000)
 
 

@@ -46,7 +46,7 @@ _OPTIONS = {
 def system(options: dict[str, str]) -> Codec:
     """A checkpoint of CompressAI in .lcb files."""
     from codec import container
-    from codec.engine import images
+    from codec.engine import images, units
     from codec.params import unpack
 
     path, arch = Path(options["checkpoint"]), options["arch"]
@@ -58,7 +58,7 @@ def system(options: dict[str, str]) -> Codec:
 
     def estimate(data: bytes) -> float:
         parsed, params = parse(data)
-        return images.estimate_bits(images.decode_symbols(parsed, loaded, params), params, loaded) / 8
+        return units.estimate_bits(units.decode_symbols(parsed, loaded, params), params, loaded) / 8
 
     return Codec(
         f"{info.system} version {info.version}, {arch}, model {info.digest[:16]}",

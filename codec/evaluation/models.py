@@ -26,15 +26,9 @@ def model_family(info: checkpoint.ModelInfo, name: str) -> Family:
         keywords = {"effort": int(options["e"]), "device": device}
         if not fixed_rate:
             keywords["quality"] = quality_of(quality_index(float(options["q"])))
-        system = checkpoint.load(info, device)
 
         def estimate(data: bytes) -> float:
-            from codec.container import parse
-            from codec.engine import images
-            from codec.params import unpack
-
-            stream = Stream(data, device=device, max_pixels=UNLIMITED, max_memory=UNLIMITED)
-            return images.estimate_bits(stream.symbols(), unpack(parse(data).params), system) / 8
+            return Stream(data, device=device, max_pixels=UNLIMITED, max_memory=UNLIMITED).estimated_bits() / 8
 
         return Codec(
             f"{info.system} version {info.version}, model {info.name} {info.digest[:16]}",

@@ -17,20 +17,21 @@ def export(run: Run, folder: Path, *, facts: dict[str, Any] | None = None) -> ch
 
     Args:
         folder: of the model; its `model.json` and `model.safetensors` are replaced.
-        facts: what is known of the model beside what is counted here (parameters, steps, kMAC a decoded pixel).
+        facts: what is known of the model beside what is counted here (parameters, steps, kMAC of decoding).
     """
     with torch.device("cpu"):
         model = checkpoint.system_class(run.recipe.system).from_config(run.recipe.config)
     model.load_state_dict({name: value.cpu() for name, value in run.average.items()})
     counted = {"parameters": sum(p.numel() for p in model.parameters()), "steps": run.step}
     if hasattr(model, "signal_of"):
-        counted["kmac_per_pixel"] = round(synthesis_macs(model) / 1000, 1)
+        position = {"image": "pixel", "audio": "instant"}[model.media]
+        counted[f"kmac_per_{position}"] = round(synthesis_macs(model) / 1000, 1)
     return checkpoint.save(model, folder, config=run.recipe.config, facts=run.recipe.facts | counted | (facts or {}))
 
 
 @torch.no_grad()
-def synthesis_macs(model: nn.Module, side: int = 256) -> float:
-    """Return multiply-adds a pixel of the convolutions of synthesis (`g_s`); entropy decoding is not in it."""
+def synthesis_macs(model: nn.Module) -> float:
+    """Return multiply-adds a pixel, or a sample of all channels, of the convolutions of synthesis (`g_s`)."""
     total = 0
 
     def count(module: nn.Conv2d, _: Any, out: torch.Tensor) -> None:
@@ -38,10 +39,10 @@ def synthesis_macs(model: nn.Module, side: int = 256) -> float:
         total += out.numel() * module.weight[0].numel()
 
     hooks = [m.register_forward_hook(count) for m in model.g_s.modules() if isinstance(m, nn.Conv2d)]
-    grid = side // model.block
+    grid = (16, 16) if model.media == "image" else (1, 65)
     try:
-        model.signal_of(torch.zeros(1, model.latents, grid, grid), torch.zeros(1))
+        out = model.signal_of(torch.zeros(1, model.latents, *grid), torch.zeros(1))
     finally:
         for hook in hooks:
             hook.remove()
-    return total / side**2
+    return total / out[0, 0].numel()

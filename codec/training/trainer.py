@@ -12,19 +12,18 @@ from typing import Any
 import torch
 
 from codec.training import distributed
-from codec.training.photos import Photos, prefetched, samples_of
+from codec.training.dataset import Dataset, prefetched
 from codec.training.run import CHECKPOINT, Run
 
 METRICS = "metrics.jsonl"
 _LOG_EVERY = 100  # steps
 _INITIAL_BATCHES = 32  # for closed forms
 _QUALITIES = (0.1, 0.3, 0.5, 0.7, 0.9)  # that validation looks at
-_VALIDATION_SIZE = 256
 
 Report = Callable[[dict[str, Any]], None]
 
 
-def prepare(run: Run, photos: Photos, folder: Path, *, resume: bool) -> None:
+def prepare(run: Run, data: Dataset, folder: Path, *, resume: bool) -> None:
     """Load the run's checkpoint, or start from closed forms.
 
     Raises:
@@ -34,16 +33,16 @@ def prepare(run: Run, photos: Photos, folder: Path, *, resume: bool) -> None:
         run.load(folder)
         return
     stage = run.schedule.stages[-1]
-    everything = list(range(len(photos)))
+    everything = list(range(len(data)))
     batches = (
-        samples_of(photos.crops([run.schedule.seed, 0, i], 8, stage.size, everything), run.device)
+        data.signal(data.crops([run.schedule.seed, 0, i], 8, stage.size, everything), run.device)
         for i in range(_INITIAL_BATCHES)
     )
     run.model.initialize(batches)
     run.restart_average()
 
 
-def train(run: Run, photos: Photos, folder: Path, *, report: Report, workers: int = 2, compiled: bool = False) -> None:
+def train(run: Run, data: Dataset, folder: Path, *, report: Report, workers: int = 2, compiled: bool = False) -> None:
     """Train to the recipe's last step.
 
     Every 100 steps a line goes to `metrics.jsonl` and to `report`: step, seconds, steps a second, lr and the means of
@@ -52,11 +51,11 @@ def train(run: Run, photos: Photos, folder: Path, *, report: Report, workers: in
 
     Args:
         folder: of the run.
-        workers: threads that decode photographs.
+        workers: threads that decode files.
         compiled: run the loss through `torch.compile`.
     """
     schedule = run.schedule
-    training, held_out = _split(len(photos), schedule.validation)
+    training, held_out = _split(len(data), schedule.validation)
     forward = torch.compile(run.model.loss) if compiled else None
     first = distributed.rank() == 0
     started, saved_at = time.time() - run.seconds, time.time()
@@ -64,11 +63,11 @@ def train(run: Run, photos: Photos, folder: Path, *, report: Report, workers: in
 
     def make(step: int) -> torch.Tensor:
         stage = schedule.stage(step)
-        return photos.crops([schedule.seed, 1, step, distributed.rank()], _share(stage.batch), stage.size, training)
+        return data.crops([schedule.seed, 1, step, distributed.rank()], _share(stage.batch), stage.size, training)
 
     try:
         for crops in prefetched(make, run.step, schedule.steps, workers):
-            window.append(run.advance(samples_of(crops, run.device), forward))
+            window.append(run.advance(data.signal(crops, run.device), forward))
             if run.step % _LOG_EVERY == 0:
                 run.seconds = time.time() - started
                 line = {"step": run.step, "seconds": round(run.seconds), "lr": run.learning_rate()}
@@ -77,7 +76,7 @@ def train(run: Run, photos: Photos, folder: Path, *, report: Report, workers: in
                 if not math.isfinite(line["loss"]):
                     raise FloatingPointError(f"the loss is {line['loss']} at step {run.step}; lower train.lr")
                 if run.step % schedule.validate_every == 0 and held_out:
-                    line["validation"] = validate(run, photos, held_out)
+                    line["validation"] = validate(run, data, held_out)
                 if first:
                     _append(folder / METRICS, line)
                     report(line)
@@ -94,31 +93,25 @@ def train(run: Run, photos: Photos, folder: Path, *, report: Report, workers: in
 
 
 @torch.no_grad()
-def validate(run: Run, photos: Photos, held_out: list[int]) -> list[dict[str, float]]:
-    """Return bpp and PSNR of the mean error (dB) of the averaged weights on held-out crops, at five qualities."""
+def validate(run: Run, data: Dataset, held_out: list[int]) -> list[dict[str, float]]:
+    """Return rate and PSNR of the mean error (dB) of the averaged weights on held-out crops, at five qualities."""
     present = {name: value.clone() for name, value in run.model.state_dict().items()}
     run.model.load_state_dict(run.average)
     torch.manual_seed(0)
-    out = []
+    out, unit = [], run.model.rate_name
     for quality in _QUALITIES:
-        bpp, mse = [], []
+        rate, mse = 0.0, 0.0
         for start in range(0, len(held_out), 8):
-            crops = torch.stack([_centre(photos[i]) for i in held_out[start : start + 8]])
+            crops = data.centres(held_out[start : start + 8])
             losses = run.model.loss(
-                samples_of(crops, run.device), t=torch.full((len(crops),), quality, device=run.device)
+                data.signal(crops, run.device), t=torch.full((len(crops),), quality, device=run.device)
             )
-            bpp.append(float(losses["bpp"]) * len(crops))
-            mse.append(float(losses["mse"]) * len(crops))
-        psnr = 10 * math.log10(255**2 * len(held_out) / sum(mse))
-        out.append({"quality": quality, "bpp": round(sum(bpp) / len(held_out), 4), "psnr": round(psnr, 3)})
+            rate += float(losses[unit]) * len(crops) / len(held_out)
+            mse += float(losses["mse"]) * len(crops) / len(held_out)
+        psnr = 10 * math.log10(run.model.peak**2 / mse)
+        out.append({"quality": quality, unit: round(rate, 4), "psnr": round(psnr, 3)})
     run.model.load_state_dict(present)
     return out
-
-
-def _centre(samples: Any) -> torch.Tensor:
-    row, col = ((n - _VALIDATION_SIZE) // 2 for n in samples.shape[:2])
-    crop = samples[row : row + _VALIDATION_SIZE, col : col + _VALIDATION_SIZE]
-    return torch.from_numpy(crop.transpose(2, 0, 1).copy())
 
 
 def _split(count: int, held_out: int) -> tuple[list[int], list[int]]:

@@ -32,6 +32,7 @@ class GainedCodec(System):
     Class attributes:
         channels: of the signal.
         levels: a sample of 1 in the units that distortion is counted in.
+        peak: range of the signal in those units, of PSNR.
         rate_name: unit of the rate that training reports: bits a position (pixel, instant), all channels together.
 
     Instance attributes:
@@ -42,6 +43,7 @@ class GainedCodec(System):
     rates: ClassVar[dict[str, float]] = {"log2_gain": 8.0, "prior.": 2.0, "shape.": 2.0}
     channels: ClassVar[int]
     levels: ClassVar[float]
+    peak: ClassVar[float]
     rate_name: ClassVar[str]
 
     def __init__(self, latents: int, lambda_range: tuple[float, float]) -> None:

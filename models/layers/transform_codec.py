@@ -40,7 +40,7 @@ class TransformCodec(GainedCodec):
 
     media = "image"
     channels = 3
-    levels = 255.0
+    levels = peak = 255.0
     rate_name = "bpp"
     block: ClassVar[int]
     halo_a: int

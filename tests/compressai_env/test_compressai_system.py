@@ -9,7 +9,7 @@ import torch
 import codec
 from codec import container, foreign
 from codec.coding.coder import Reader, Writer
-from codec.engine import images
+from codec.engine import images, units
 from codec.errors import CodecError, FormatError, LimitError, ModelError, RateError
 from codec.media.image import Image
 from codec.models import compressai
@@ -42,7 +42,7 @@ def decode(data: bytes, system) -> Image:
 
 def symbols_of(data: bytes, system) -> dict[str, torch.Tensor]:
     parsed = container.parse(data)
-    return images.decode_symbols(parsed, system, unpack(parsed.params))
+    return units.decode_symbols(parsed, system, unpack(parsed.params))
 
 
 def tensor(picture: Image) -> torch.Tensor:
@@ -86,7 +86,7 @@ def test_estimated_and_real_bits_agree(arch, picture, model_of):
     data = images.encode(picture, info, system, quality=50)
     parsed = container.parse(data)
     params = unpack(parsed.params)
-    estimate = images.estimate_bits(symbols_of(data, system), params, system) / 8
+    estimate = units.estimate_bits(symbols_of(data, system), params, system) / 8
     assert sum(len(unit.payload) for unit in parsed.units) == pytest.approx(estimate, rel=0.005, abs=8)
 
 
@@ -144,7 +144,7 @@ def test_units_are_independent(arch, picture, model_of, monkeypatch):
     params = unpack(parsed.params)
     first, spec = parsed.units[0], system.units(params)[0]
     alone = system.code(Reader(system.tables, first.payload), spec.params, None)
-    whole = images.decode_symbols(parsed, system, params)
+    whole = units.decode_symbols(parsed, system, params)
     assert all(torch.equal(alone[name][0].int(), whole[name][spec.regions[name]]) for name in alone)
 
 
