@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codec.atomic import atomic_path
-from codec.errors import MissingModelError, ModelError, ModelMismatchError, UnknownSystemError
+from codec.errors import CorruptError, MissingModelError, ModelError, ModelMismatchError, UnknownSystemError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -122,15 +122,18 @@ def find_model(name: str) -> ModelInfo:
     raise MissingModelError(f"model {name!r} is not installed (installed: {known}); see `codec list models`")
 
 
-def find_digest(system: str, version: int, digest: bytes) -> ModelInfo:
-    """Return the installed model a stream's header names.
+def find_digest(system: str, version: int, digest: bytes, kind: str) -> ModelInfo:
+    """Return the installed model a stream's header names, for the kind of signal it says it holds.
 
     Raises:
+        CorruptError: the model is for another kind.
         UnknownSystemError: the system itself is not installed.
         MissingModelError: the system is, but not this model.
     """
     for info in installed_models():
         if (info.system, info.version, info.short_digest) == (system, version, digest):
+            if info.media != kind:
+                raise CorruptError(f"the header speaks of {kind}, its model {info.name} is for {info.media}")
             return info
     if system not in installed_systems():
         system_class(system)

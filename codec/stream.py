@@ -215,7 +215,7 @@ class Stream:
 
     def _model(self) -> checkpoint.ModelInfo:
         parsed = self._container
-        return checkpoint.find_digest(parsed.system, parsed.version, parsed.digest)
+        return checkpoint.find_digest(parsed.system, parsed.version, parsed.digest, self.kind)
 
     def _checked_system(self) -> System:
         """Return the system once the stream is known to keep to the limits.

@@ -199,3 +199,23 @@ def test_an_image_model_says_that_it_is_not_for_sound():
         codec.encode(sound_of(100), model="walloc-conformance")
     with pytest.raises(ValueError, match="is for audio, not for image"):
         codec.encode(np.zeros((8, 8, 3), np.uint8), model=MODELS[0])
+
+
+def test_headers_that_name_a_model_for_something_else_are_refused():
+    from codec import container
+    from codec.params import AUDIO, IMAGE
+
+    sound = container.parse(codec.encode(sound_of(1_000), model=MODELS[0]))
+    image = container.parse(codec.encode(np.zeros((8, 8, 3), np.uint8), model="walloc-conformance"))
+    values = IMAGE.unpack(image.params)[0]
+    forged = [
+        (image, AUDIO.pack({"quality": 0, "kind": 1, "depth": 0, "rate": 8_000, "layout": 0}), 1_000),
+        (sound, IMAGE.pack(values), None),
+    ]
+    for parsed, params, length in forged:
+        data = container.Container(
+            parsed.system, parsed.version, parsed.digest, params, parsed.units, {}, None, length
+        ).pack()
+        with pytest.raises(CorruptError, match="its model"):
+            codec.decode(data)
+        assert codec.open(data).info.model is None

@@ -109,7 +109,7 @@ class Decoder:
         self.rate, self.depth = self._params["rate"], DEPTHS[self._params["depth"]]
         self.layout, self.channels = layout_of(self._params)
         self.metadata: dict[str, str] = {}
-        model = checkpoint.find_digest(values["system"], values["version"], values["digest"])
+        model = checkpoint.find_digest(values["system"], values["version"], values["digest"], "audio")
         self.model, self.quality = model.name, quality_of(self._params["quality"])
         self._system = checkpoint.load(model, device)
         self._params["groups"] = self._system.groups(self.channels)

@@ -109,7 +109,7 @@ class Run:
             raise RecipeError(f"{folder} holds no run yet; train first, or name its folder with --run") from exc
         except Exception as exc:  # pickle, zip and torch each have errors of their own
             raise RecipeError(f"{path}: not a checkpoint of a run ({type(exc).__name__}); use another --run") from exc
-        if state["recipe"] != fingerprint(self.recipe):
+        if state.get("recipe") != fingerprint(self.recipe):
             raise RecipeError(f"{path} belongs to another network; use another --run, or the recipe it was made with")
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
