@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -19,43 +20,45 @@ import click
 def command(a: str, b: str, metrics: tuple[str, ...], weights: tuple[str, ...], as_json: bool) -> int:
     """Measure how much two files differ.
 
-    A is the original. Both are pictures of any kind, .lcb included; they have to have the same size.
+    A is the original. Both are pictures, or both sounds, of any kind, .lcb included; they have to have the same size.
+    Metrics of speech are measured of one channel at up to 24 kHz, or by --metric.
     """
     from codec.cli.options import named_files, names
     from codec.evaluation import metrics as table
+    from codec.evaluation.medium import medium_of
     from codec.evaluation.scales import scale_of
-    from codec.rate import bits_per_pixel
 
+    original, decoded = (_read(name) for name in (a, b))
+    medium = medium_of(original)
     try:
         networks = named_files(weights)
-        chosen, left_out = table.choose(names(metrics), networks)
+        chosen, left_out = table.choose(names(metrics), networks, medium, [original])
     except ValueError as exc:
         raise click.UsageError(str(exc)) from exc
     for problem in left_out:
         click.echo(f"codec: left out: {problem}", err=True)
-    pictures = [_read(name) for name in (a, b)]
-    values = table.compare(*pictures, chosen, networks)
-    report = {}
-    for key, name, picture in zip("ab", (a, b), pictures, strict=True):
+    values = table.compare(original, decoded, chosen, networks)
+    report, unit = {}, medium.rate
+    for key, name, signal in (("a", a, original), ("b", b, decoded)):
         size = Path(name).stat().st_size
-        report[key] = {"file": name, "bytes": size, "bpp": bits_per_pixel(size, picture.width, picture.height)}
+        report[key] = {"file": name, "bytes": size, unit.name: medium.rate_of(size, medium.size_of(signal))}
     identical = values["mse"] == 0
     if as_json:
-        size = {"width": pictures[0].width, "height": pictures[0].height}
-        click.echo(json.dumps(report | size | {"identical": identical, "metrics": values}))
+        click.echo(json.dumps(report | medium.size_of(original) | {"identical": identical, "metrics": values}))
         return 0
     for entry in report.values():
-        click.echo(f"{entry['file']}  {entry['bytes']:,} bytes  {entry['bpp']:.4f} bpp")
+        click.echo(f"{entry['file']}  {entry['bytes']:,} bytes  {entry[unit.name]:.{unit.digits}f} {unit.unit}")
+    width = max(12, *(len(name) + 2 for name in values))
     for name, value in values.items():
-        unit = scale_of(name).unit
-        click.echo(f"  {name:12s}{_number(name, value, identical)}{f' {unit}' if unit and value is not None else ''}")
+        number = _number(name, value, identical=identical, infinite=medium.infinite)
+        click.echo(f"  {name:{width}s}{number}{f' {scale_of(name).unit}'.rstrip() if value is not None else ''}")
     return 0
 
 
-def _number(name: str, value: float | None, identical: bool) -> str:
+def _number(name: str, value: float | None, *, identical: bool, infinite: Sequence[str]) -> str:
     if value is not None:
         return f"{value:.6g}"
-    return "infinite: the pixels are the same" if name == "psnr" and identical else "not defined for this size"
+    return "infinite: they are the same" if name in infinite and identical else "not defined for these"
 
 
 def _read(name: str):

@@ -93,7 +93,7 @@ def command(
         if raw or sound.is_sound(job.source):
             if not targets and not verify:
                 return sound.encode(
-                    job, progress, model=model or codec.DEFAULT_MODELS["audio"],
+                    job, progress, model=model,
                     quality=codec.DEFAULT_QUALITY if quality is None else quality, effort=options["effort"],
                     strip=options["strip"], device=options["device"], force=options["force"],
                     raw={"raw": raw, "rate": rate, "layout": layout},

@@ -19,13 +19,15 @@ from codec.errors import CodecError
 
 if TYPE_CHECKING:
     from codec.evaluation.measure import How, Job
+    from codec.evaluation.medium import Medium
     from codec.evaluation.results import Curve, Evaluation, Row
     from codec.evaluation.runner import Prepared
     from codec.evaluation.sources import SourceFile
+    from codec.evaluation.spec import CurveSpec
     from codec.evaluation.summary import Selection
 
-SHOWN = 2  # pictures in the report when none are named
-NO_PICTURE = "none"
+SHOWN = 2  # files in the report when none are named
+NOTHING = "none"
 
 
 @click.command("eval")
@@ -33,7 +35,7 @@ NO_PICTURE = "none"
 @click.option(
     "-c", "--codec", "specs", metavar="SPEC", multiple=True, required=True, help="What to measure; see below."
 )
-@click.option("--metric", "metrics", metavar="NAME,...", multiple=True, help="[default: all that are installed]")
+@click.option("--metric", "metrics", metavar="NAME,...", multiple=True, help="[default: all installed ones that fit]")
 @click.option("--anchor", metavar="NAME", help="The curve BD-rates are against. [default: an anchor that fits most]")
 @click.option("--published", metavar="FILE:NAME,...", multiple=True, help="Lay curves over ours that others published.")
 @click.option("-o", "--output", metavar="DIR", default="eval", show_default=True, help="Folder of the results.")
@@ -44,7 +46,7 @@ NO_PICTURE = "none"
 @click.option("--repeat", type=click.IntRange(1), default=3, show_default=True, help="Timed runs, of which the median.")
 @click.option("--weights", metavar="NAME=FILE", multiple=True, help="Network of lpips or dists; see below.")
 @click.option(
-    "--picture", "pictures", metavar="NAME", multiple=True, help="Show in the report. [default: two; or none]"
+    "--show", "--picture", "shown", metavar="NAME", multiple=True, help="File in the report. [default: two; or none]"
 )
 @click.option("--record", is_flag=True, help="Keep the results of our models in their model.json, for codec list.")
 @click.option("--json", "as_json", is_flag=True, help="Print summary.json on stdout instead of the table.")
@@ -57,11 +59,17 @@ def command(as_json: bool, resume: bool, record: bool, **given: Any) -> int:
       walloc-12:q=10..90/20,e=4     qualities 10, 30, ... 90 at effort 4
       jpeg:q=10,25,50,75,90         values are separated by commas, too
       avif:speed=6,4                one curve for each value of a key that is not the quality
-    Anchors: jpeg, webp, avif, jpeg2000, jxl; lossless png, webp-lossless, jxl-lossless.
-    Peers: compressai-peer; compressai puts a CompressAI checkpoint into our files.
+    Pictures: jpeg, webp, avif, jpeg2000, jxl; lossless png, webp-lossless, jxl-lossless;
+      compressai-peer; compressai puts a CompressAI checkpoint into our files.
+    Sound: opus, aac, mp3 (opus:kbps=6..64,application=voip);
+      lyra for speech at 16 kHz, its weights in the folder CODEC_LYRA.
 
-    DATA are pictures and folders of them. DIR gets report.html, results.jsonl (appended while measuring; --resume goes
-    on after an interruption), results.csv, curves.csv, summary.json and, for other people's plot scripts, summary/.
+    DATA are pictures or sounds, and folders of them. DIR gets report.html, results.jsonl (appended while measuring;
+    --resume goes on after an interruption), results.csv, curves.csv, summary.json and, for other people's plot scripts,
+    summary/.
+
+    Metrics of speech (pesq, stoi, visqol-speech, dnsmos) are measured where all sounds have one channel at up to
+    24 kHz, and elsewhere when --metric names them.
 
     LPIPS and DISTS need networks that cannot be shipped: --weights lpips=FILE takes a TorchScript module of two
     pictures [1, 3, H, W], in -1..1 for lpips (torch.jit.trace(lpips.LPIPS(), (x, x)).save(FILE)), in 0..1 for dists.
@@ -81,13 +89,14 @@ def command(as_json: bool, resume: bool, record: bool, **given: Any) -> int:
 class _Task:
     """A request that has been checked and can be carried out."""
 
+    medium: Medium
     files: list[SourceFile]
     jobs: list[Job]
     prepared: list[Prepared]
     published: list[Curve]
     how: How
     anchor: str | None
-    pictures: list[str] | None
+    shown: list[str] | None
     data: tuple[str, ...]
     output: Path
     workers: int
@@ -102,14 +111,18 @@ def _prepare(threads: int, **given: Any) -> _Task:
 
     with _usage():
         weights = named_files(given["weights"])
-        measured, left_out = metrics.choose(names(given["metrics"]), weights)
+        curves = spec.parse_specs(given["specs"])
+        medium, files = sources.find_files(given["data"])
+        _check_kind(curves, medium, files[0])
+        paths = [file.path for file in files]
+        measured, left_out = metrics.choose(names(given["metrics"]), weights, medium, paths)
         for problem in left_out:
             click.echo(f"codec: left out: {problem}", err=True)
-        curves = spec.parse_specs(given["specs"])
-        files = sources.find_files(given["data"])
-        pictures = _pictures(given["pictures"], files)
+        shown = _shown(given["shown"], files)
         overlaid = [
-            curve for text in given["published"] for curve in published.load_published(*published.parse_published(text))
+            curve
+            for text in given["published"]
+            for curve in published.load_published(*published.parse_published(text), medium)
         ]
         prepared = [runner.prepare(curve) for curve in curves]
         known = [curve.name for curve in curves] + [curve.name for curve in overlaid]
@@ -117,9 +130,9 @@ def _prepare(threads: int, **given: Any) -> _Task:
             raise ValueError(f"two curves are called {next(name for name in known if known.count(name) > 1)}")
         if given["anchor"] and given["anchor"] not in known:
             raise ValueError(f"--anchor {given['anchor']} is none of the curves {', '.join(known)}")
-    how = How(measured, weights, given["repeat"])
+    how = How(medium.name, measured, weights, given["repeat"])
     return _Task(
-        files, runner.plan(files, curves), prepared, overlaid, how, given["anchor"], pictures, given["data"],
+        medium, files, runner.plan(files, curves), prepared, overlaid, how, given["anchor"], shown, given["data"],
         Path(given["output"]), given["jobs"], threads, _command_line(given),
     )  # fmt: skip
 
@@ -133,15 +146,30 @@ def _usage() -> Iterator[None]:
         raise click.UsageError(str(exc)) from exc
 
 
-def _pictures(asked: Sequence[str], files: Sequence[SourceFile]) -> list[str] | None:
+def _check_kind(curves: Sequence[CurveSpec], medium: Medium, file: SourceFile) -> None:
+    """Refuse a codec that is for another kind of signal than the files are."""
+    from codec.evaluation.codecs import families_for, find_family
+    from codec.evaluation.medium import medium_called
+
+    for curve in curves:
+        other = medium_called(find_family(curve.family).media)
+        if other is not medium:
+            known = ", ".join(families_for(medium.name))
+            raise ValueError(
+                f"{curve.family} is for {other.things}, and {file.path} is {medium.thing}; for {medium.things} "
+                f"choose from {known}"
+            )
+
+
+def _shown(asked: Sequence[str], files: Sequence[SourceFile]) -> list[str] | None:
     """Return the names of files to show; None to choose some."""
     if not asked:
         return None
     chosen = []
-    for name in (name for name in asked if name != NO_PICTURE):
+    for name in (name for name in asked if name != NOTHING):
         found = [file.name for file in files if name in (file.name, Path(file.name).stem)]
         if not found:
-            raise ValueError(f"--picture {name} is none of the files, {', '.join(f.name for f in files[:8])}, ...")
+            raise ValueError(f"--show {name} is none of the files, {', '.join(f.name for f in files[:8])}, ...")
         chosen += found
     return chosen
 
@@ -155,7 +183,7 @@ def _command_line(given: dict[str, Any]) -> str:
         ("--anchor", [given["anchor"]] if given["anchor"] else []),
         ("--published", given["published"]),
         ("--weights", given["weights"]),
-        ("--picture", given["pictures"]),
+        ("--show", given["shown"]),
     ):
         words += [word for value in values for word in (option, value)]
     return shlex.join([*words, "--repeat", str(given["repeat"]), "-j", str(given["jobs"]), "-o", given["output"]])
@@ -176,7 +204,7 @@ def _collect(task: _Task, resume: bool) -> list[Row]:
                     echo(f"codec: {row.file}: {row.curve} {row.setting}: {row.error}")
                 told.add((row.file, row.error))
             elif not was_there and not on_terminal():
-                echo(_line(row))
+                echo(_line(row, task.medium))
 
         try:
             return runner.collect(task.jobs, task.how, task.output, workers=task.workers, resume=resume, report=report)
@@ -186,14 +214,12 @@ def _collect(task: _Task, resume: bool) -> list[Row]:
             raise
 
 
-def _line(row: Row) -> str:
-    from codec.rate import bits_per_pixel
-
+def _line(row: Row, medium: Medium) -> str:
     psnr = row.metrics["psnr"]
     quality = "lossless" if psnr is None else f"{psnr:.2f} dB"
-    rate = bits_per_pixel(row.bytes, row.width, row.height)
+    rate = f"{medium.rate_of(row.bytes, row.size):.{medium.rate.digits - 1}f} {medium.rate.unit}"
     seconds = f"{row.encode_seconds:.3f} s, {row.decode_seconds:.3f} s"
-    return f"{row.file}  {row.curve} {row.setting}  {row.bytes:,} bytes  {rate:.3f} bpp  {quality}  {seconds}"
+    return f"{row.file}  {row.curve} {row.setting}  {row.bytes:,} bytes  {rate}  {quality}  {seconds}"
 
 
 def _finish(task: _Task, rows: list[Row], as_json: bool, record: bool) -> int:
@@ -212,8 +238,8 @@ def _finish(task: _Task, rows: list[Row], as_json: bool, record: bool) -> int:
     if anchor not in [curve.name for curve in evaluation.curves]:
         anchor = None  # it was asked for, but nothing of it could be measured
     document = outputs.write_outputs(task.output, evaluation, rows, anchor)
-    shown = _decode(task, rows, selection)
-    write_report(evaluation, shown, task.output / "report.html", anchor=anchor)
+    exhibits = _decode(task, rows, selection)
+    write_report(evaluation, exhibits, task.output / "report.html", anchor=anchor)
     _plot(evaluation, task.output / "plots")
     click.echo(json.dumps(document) if as_json else outputs.table(evaluation, anchor))
     click.echo(f"{task.output / 'report.html'}: {len(selection.files)} of {len(task.files)} files averaged", err=True)
@@ -230,24 +256,25 @@ def _evaluation(task: _Task, rows: list[Row], selection: Selection) -> Evaluatio
     from codec.evaluation import conventions, summary
     from codec.evaluation.results import Evaluation
 
-    curves = [*summary.curves_of(selection, task.prepared), *task.published]
+    curves = [*summary.curves_of(selection, task.prepared, task.medium), *task.published]
     processes = {"workers": task.workers, "threads": task.threads}
     return Evaluation(
         curves=tuple(curves),
-        metrics=summary.point_metrics(curves),
+        metrics=summary.point_metrics(curves, task.medium),
         conventions=conventions.conventions(task.how, curves, **processes),
         command=task.command,
         facts=conventions.facts(task.how, rows, selection, data=task.data, **processes),
+        media=task.medium.name,
     )
 
 
 def _decode(task: _Task, rows: list[Row], selection: Selection) -> list[Any]:
     from codec.evaluation import showcase
 
-    files = selection.files[:SHOWN] if task.pictures is None else task.pictures
-    chosen = showcase.choose(task.jobs, rows, files)
+    files = selection.files[:SHOWN] if task.shown is None else task.shown
+    chosen = showcase.choose(task.jobs, rows, files, task.medium)
     with progress(sum(map(len, chosen.values()))) as (advance, _):
-        return showcase.decode(chosen, advance)
+        return showcase.decode(chosen, task.medium, advance)
 
 
 def _plot(evaluation: Evaluation, folder: Path) -> None:

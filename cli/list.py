@@ -24,22 +24,25 @@ def command(what: str, as_json: bool) -> int:
     for info in codec.installed_models():
         size = (info.folder / "model.safetensors").stat().st_size
         row = dataclasses.asdict(info) | {"folder": str(info.folder), "bytes": size}
-        default = "  (default)" if info.name == codec.DEFAULT_MODELS.get(info.media) else ""
-        text = f"{info.name:12s} {info.media:6s} {info.system} v{info.version}  {size / 1e6:.1f} MB{_facts(info.facts)}"
-        click.echo(json.dumps(row) if as_json else text + default)
+        default = "".join(f"  (default for {kind})" for kind, name in codec.DEFAULT_MODELS.items() if name == info.name)
+        text = f"{info.name:12s} {info.media:6s} {info.system} v{info.version}  {size / 1e6:.1f} MB"
+        click.echo(json.dumps(row) if as_json else text + _facts(info.facts, info.media) + default)
     return 0
 
 
-def _facts(facts: dict[str, Any]) -> str:
+def _facts(facts: dict[str, Any], media: str) -> str:
     """Return what is known of a model in a line: its size, its work, what `codec eval --record` measured."""
-    parts = []
+    from codec.evaluation.scales import RATES
+
+    unit, parts = RATES[media], []
     if "parameters" in facts:
         parts.append(f"{facts['parameters'] / 1e6:.1f} M parameters")
     if "kmac_per_pixel" in facts:
         parts.append(f"{facts['kmac_per_pixel']:.1f} kMAC/px to decode")
     if "measured" in facts:
         (_, low, worst), *_, (_, high, best) = facts["measured"]["points"]
-        parts.append(f"{facts['measured']['data']}: {low:.3f}..{high:.3f} bpp, {worst:.1f}..{best:.1f} dB")
+        rates = f"{low:.{unit.digits - 1}f}..{high:.{unit.digits - 1}f} {unit.unit}"
+        parts.append(f"{facts['measured']['data']}: {rates}, {worst:.1f}..{best:.1f} dB")
         deltas = facts["measured"]["bd_rate"].items()
         parts += [f"{value:+.1f} % vs {anchor}" for anchor, value in deltas if ":" not in anchor]  # --json has all
     return "".join(f"  {part}" for part in parts)

@@ -14,9 +14,10 @@ from codec.cli import exits
 from codec.errors import CodecError
 
 _COMMANDS = {  # name -> one line for --help, so that help imports nothing
-    "encode": "Compress images to .lcb files.",
-    "decode": "Decompress .lcb files to images.",
+    "encode": "Compress images and sound to .lcb files.",
+    "decode": "Decompress .lcb files.",
     "inspect": "Show what is in .lcb files, without decoding.",
+    "tokens": "Turn sound into the tokens of a codebook model, and back.",
     "eval": "Measure rate and distortion of codecs on files, with anchors, and write a report.",
     "compare": "Measure how much two files differ.",
     "train": "Train a model from a recipe.",

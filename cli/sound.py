@@ -54,7 +54,7 @@ def encode(
     job: batch.Job,
     progress: Progress,
     *,
-    model: str,
+    model: str | None,
     quality: float,
     effort: int,
     strip: bool,
@@ -63,17 +63,18 @@ def encode(
     raw: dict[str, Any],
 ) -> dict[str, Any]:
     """Compress sound and return the report."""
+    import codec
     from codec import checkpoint
     from codec.engine.audio import Encoder
     from codec.media.audio import Reader
     from codec.rate import kilobits_per_second
 
-    info = checkpoint.find_model(model)
-    system = checkpoint.load(info, device)
-    if system.media != "audio":
-        raise ValueError(f"the model {model} is for {system.media}, not for audio")
     started = time.perf_counter()
     with _input(job.source) as file, Reader(file, **raw) as reader, _output(job.target, force=force) as out:
+        info = checkpoint.find_model(model or codec.default_model(reader))
+        system = checkpoint.load(info, device)
+        if system.media != "audio":
+            raise ValueError(f"the model {info.name} is for {system.media}, not for audio")
         encoder = Encoder(
             info, system, rate=reader.rate, layout=reader.layout, channels=reader.channels, depth=reader.depth,
             quality=quality, effort=effort, tags={} if strip else reader.metadata,
@@ -93,7 +94,7 @@ def encode(
         "rate": reader.rate,
         "layout": reader.layout,
         "duration": duration,
-        "model": model,
+        "model": info.name,
         "quality": quality,
         "seconds": round(time.perf_counter() - started, 4),
     }

@@ -23,15 +23,14 @@ def _settings(values: tuple[str, ...]) -> dict[str, str]:
 def _line(values: dict[str, Any], steps: int) -> str:
     left = (steps - values["step"]) / max(values["steps_per_second"], 1e-9)
     parts = [f"step {values['step']}/{steps}", f"loss {values['loss']:.3f}"]
-    unit = next((name for name in ("bpp", "bits") if name in values), None)
+    unit = next((name for name in ("bpp", "bits", "kbps") if name in values), None)
     if unit:
         parts.append(f"{values[unit]:.3f} {unit}")
     parts += [f"{values['steps_per_second']:.2f} steps/s", f"{left / 60:.0f} min left"]
     lines = ["  ".join(parts)]
-    lines += [
-        f"  held out, quality {100 * v['quality']:.0f}: {v[unit]:.3f} {unit}  {v['psnr']:.2f} dB"
-        for v in values.get("validation", [])
-    ]
+    for point in values.get("validation", []):
+        figures = "  ".join(f"{name} {value:.3f}" for name, value in point.items() if name != "quality")
+        lines.append(f"  held out, quality {100 * point['quality']:.0f}: {figures}")
     return "\n".join(lines)
 
 
@@ -119,7 +118,7 @@ def command(
     where = distributed.start(device)
     try:
         run = Run(plan, where)
-        files = dataset(run.model.media, list(data), smallest=max(stage.size for stage in plan.train.stages))
+        files = dataset(run.model, list(data), smallest=max(stage.size for stage in plan.train.stages))
         if distributed.rank() == 0:
             click.echo(
                 f"{len(files)} {files.what}, {where}, to step {plan.train.steps}; Ctrl-C stops, --resume continues",
@@ -157,8 +156,7 @@ def _reporter(events: Path | None, steps: int, *, as_json: bool) -> Any:
                 if isinstance(value, (int, float)):
                     writer.add_scalar(name, value, values["step"])
             for point in values.get("validation", []):
-                unit = next(name for name in point if name not in ("quality", "psnr"))
-                writer.add_scalar(f"{unit}/{point['quality']}", point[unit], values["step"])
-                writer.add_scalar(f"psnr/{point['quality']}", point["psnr"], values["step"])
+                for name in point.keys() - {"quality"}:
+                    writer.add_scalar(f"{name}/{point['quality']}", point[name], values["step"])
 
     return report

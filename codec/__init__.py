@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from codec import errors
-    from codec.api import DEFAULT_QUALITY, decode, encode, psnr_of, read, write
+    from codec.api import DEFAULT_QUALITY, decode, default_model, encode, from_tokens, psnr_of, read, write
     from codec.checkpoint import DEFAULT_MODELS, find_model, installed_models, installed_systems
     from codec.media.audio import Audio
     from codec.media.image import Image
@@ -30,8 +30,10 @@ _HOME = {  # public name -> module that defines it
     "Info": "codec.stream",
     "Stream": "codec.stream",
     "decode": "codec.api",
+    "default_model": "codec.api",
     "encode": "codec.api",
     "find_model": "codec.checkpoint",
+    "from_tokens": "codec.api",
     "installed_models": "codec.checkpoint",
     "installed_systems": "codec.checkpoint",
     "open": "codec.stream",
@@ -47,9 +49,11 @@ __all__ = [
     "Info",
     "Stream",
     "decode",
+    "default_model",
     "encode",
     "errors",
     "find_model",
+    "from_tokens",
     "installed_models",
     "installed_systems",
     "open",

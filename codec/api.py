@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from codec import checkpoint, rate
+from codec.distortion import squared_error
 from codec.limits import MAX_PIXELS, UNLIMITED
 from codec.media.kinds import kind_of
 from codec.params import quality_index, quality_of
@@ -68,7 +69,7 @@ def encode(
     for name, wanted in (("bpp", "image"), ("psnr", "image"), ("kbps", "audio")):
         if given == [name] and kind != wanted:
             raise ValueError(f"{name} is for {wanted}, not for {kind}")
-    info = checkpoint.find_model(model or checkpoint.DEFAULT_MODELS[kind])
+    info = checkpoint.find_model(model or default_model(signal))
     system = checkpoint.load(info, device)
     if system.media != kind:
         raise ValueError(f"the model {info.name} is for {system.media}, not for {kind}")
@@ -96,6 +97,13 @@ def encode(
         return rate.largest_below(attempt, len, limit, f"{what} ({limit:.0f} bytes)", single=single)
     quality = DEFAULT_QUALITY if quality is None else quality
     return attempt(quality_of(quality_index(quality)))
+
+
+def default_model(signal: Any) -> str:
+    """Return the name of the model for a signal; of sound, anything with `rate` and `channels` will do."""
+    kind = "audio" if hasattr(signal, "rate") else kind_of(signal)
+    speech = kind == "audio" and signal.channels == 1 and signal.rate <= checkpoint.SPEECH_RATE
+    return checkpoint.DEFAULT_MODELS["speech" if speech else kind]
 
 
 def read(source: Any, *, max_pixels: int = MAX_PIXELS) -> Image | Audio:
@@ -137,6 +145,33 @@ def decode(source: Source, *, device: str = "auto", **limits: int) -> Image | Au
     return Stream(source, device=device, **limits).decode()
 
 
+def from_tokens(
+    tokens: Any, model: str, *, rate: int | None = None, length: int | None = None, device: str = "auto"
+) -> Audio:
+    """Return the sound that codebook indices stand for: `Stream.tokens`, or what a language model makes.
+
+    Args:
+        tokens: whole numbers [books, frames], or [channels, books, frames]; the first books of the model are enough.
+        model: whose codebooks they belong to.
+        rate: samples a second of the result; by default the model's.
+        length: samples a channel to return; by default all.
+
+    Raises:
+        ValueError: they do not fit the model, or it has no codebooks.
+    """
+    import torch
+
+    from codec.engine import audio
+
+    system = checkpoint.load(checkpoint.find_model(model), device)
+    if not hasattr(system, "of_tokens"):
+        raise ValueError(f"{model} has no codebooks, so no tokens; choose a model of system rvq")
+    given = np.asarray(tokens)
+    if given.dtype.kind not in "iu":
+        raise ValueError(f"tokens are whole numbers, not {given.dtype}")
+    return audio.play(*system.of_tokens(torch.from_numpy(given.astype(np.int64))), system, rate=rate, length=length)
+
+
 def _psnr(data: bytes, original: Image, device: str) -> float:
     return psnr_of(Stream(data, device=device, max_pixels=UNLIMITED, max_memory=UNLIMITED).decode(), original)
 
@@ -148,8 +183,5 @@ def psnr_of(decoded: Image | Audio, original: Image | Audio) -> float:
     """
     integers = original.samples.dtype.kind == "u"
     peak = float(np.iinfo(original.samples.dtype).max) if integers else 2.0
-    total = 0.0
-    for a, b in zip(decoded.samples, original.samples, strict=True):  # row by row: no full-size float copies
-        total += float(np.square(a.astype(np.float32) - b).sum(dtype=np.float64))
-    mse = total / max(original.samples.size, 1)
+    mse = squared_error(decoded.samples, original.samples) / max(original.samples.size, 1)
     return math.inf if mse == 0 else 10 * math.log10(peak**2 / mse)

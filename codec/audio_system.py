@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,9 @@ class AudioSystem(System):
     """Base of systems for sound.
 
     Hop i is the samples i * hop ... (i + 1) * hop - 1. Frame f sees the samples of hops f - before ... f + after - 1,
-    and hop i is made of frames i - back ... i + ahead. Beyond both ends samples are zero, and so are symbols. Channels
-    are coded in groups of `channels`, the last one filled up by repeating its last channel; groups do not know of each
-    other.
+    and hop i is made of frames i - back ... i + ahead. Beyond both ends samples are zero, and symbols are `nothing`.
+    Channels are coded in groups of `channels`, the last one filled up by repeating its last channel; groups do not know
+    of each other.
 
     Symbols are [groups, frames, ...]. Parameters hold, beside the header's, `groups` and, once known, `length`: samples
     a channel at the source's rate.
@@ -31,6 +32,7 @@ class AudioSystem(System):
         hop, unit: samples a frame, frames a unit: part of the bitstream.
         before, after, back, ahead: reach of analysis and of synthesis, in hops and frames.
         extra: frames beyond the last hop that its samples need.
+        nothing: the symbol of which there is nothing to hear.
     """
 
     media = "audio"
@@ -43,6 +45,7 @@ class AudioSystem(System):
     back: int
     ahead: int
     extra: int
+    nothing = 0
 
     @abstractmethod
     def analyze_frames(self, x: Tensor, params: Params, effort: int) -> Symbols:
@@ -53,14 +56,14 @@ class AudioSystem(System):
         """Map the symbols of back + hops + ahead frames to samples [groups, channels, hops * hop]."""
 
     @abstractmethod
-    def frame_shapes(self) -> dict[str, tuple[int, ...]]:
+    def frame_shapes(self, params: Params) -> dict[str, tuple[int, ...]]:
         """Return the shape of every symbol tensor in one frame of one group."""
 
     # --- sizes ---------------------------------------------------------------------------------------------
 
     def resampled(self, length: int, rate: int) -> int:
         """Return how many samples at the system's rate `length` samples at `rate` become."""
-        return length if self.rate is None else round(length * self.rate / rate)
+        return length if self.rate is None else round(Fraction(length * self.rate, rate))
 
     def frames(self, length: int) -> int:
         """Return the number of frames of `length` samples at the system's rate."""
@@ -72,7 +75,13 @@ class AudioSystem(System):
 
     def shapes(self, params: Params) -> dict[str, tuple[int, ...]]:
         frames = self.frames(self.resampled(params["length"], params["rate"]))
-        return {name: (params["groups"], frames, *shape) for name, shape in self.frame_shapes().items()}
+        return {name: (params["groups"], frames, *shape) for name, shape in self.frame_shapes(params).items()}
+
+    def blank(self, params: Params, frames: int) -> Symbols:
+        """Return the symbols of frames of which nothing is known."""
+        shapes = self.frame_shapes(params).items()
+        full = {name: (params["groups"], frames, *shape) for name, shape in shapes}
+        return {name: torch.full(shape, self.nothing, dtype=torch.int32) for name, shape in full.items()}
 
     def units(self, params: Params) -> list[UnitSpec]:
         length = self.resampled(params["length"], params["rate"])
@@ -84,7 +93,7 @@ class AudioSystem(System):
 
     def unit_spec(self, params: Params, start: int, stop: int) -> UnitSpec:
         """Return what `code` and others need to know of the unit of frames start ... stop - 1."""
-        regions = {name: (slice(None), slice(start, stop)) for name in self.frame_shapes()}
+        regions = {name: (slice(None), slice(start, stop)) for name in self.frame_shapes(params)}
         return UnitSpec(params | {"grid": (params["groups"], stop - start)}, regions)
 
     # --- whole signals -------------------------------------------------------------------------------------
@@ -153,8 +162,7 @@ class Analyzer:
                 return
 
     def _nothing(self) -> Symbols:
-        groups, shapes = self._params["groups"], self._system.frame_shapes()
-        return {name: torch.zeros(groups, 0, *shape, dtype=torch.int32) for name, shape in shapes.items()}
+        return self._system.blank(self._params, 0)
 
     def _analyze(self, frames: int) -> Symbols:
         system = self._system
@@ -194,5 +202,4 @@ class Synthesizer:
         return self.push(self._blank(self._system.ahead))
 
     def _blank(self, frames: int) -> Symbols:
-        groups, shapes = self._params["groups"], self._system.frame_shapes()
-        return {name: torch.zeros(groups, frames, *shape, dtype=torch.int32) for name, shape in shapes.items()}
+        return self._system.blank(self._params, frames)

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from codec.system import System
 
 DIGEST_BYTES = 4  # of the SHA-256, in a stream's header
-DEFAULT_MODELS = {"image": "walloc-12", "audio": "walloc-audio"}  # by kind of signal
+DEFAULT_MODELS = {"image": "waveprior", "audio": "walloc-audio", "speech": "rvq-speech"}  # by kind of signal
+SPEECH_RATE = 24_000  # samples a second up to which one channel counts as speech
 PATH_VARIABLE = "CODEC_MODELS"  # folders of further models, separated like PATH
 
 

@@ -16,6 +16,7 @@ from codec.params import DEPTHS, KINDS, layout_of, quality_of, unpack
 from codec.rate import bits_per_pixel, kilobits_per_second
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
     from codec.media.audio import Audio
@@ -191,6 +192,16 @@ class Stream:
     def latents(self) -> Tensor:
         """Return the float tensor that learning uses (walloc: [C, h, w]), without synthesis."""
         return self._system().embed(self.symbols(), self._params)
+
+    def tokens(self) -> np.ndarray:
+        """Return the codebook indices [books, frames], int32, of several channels [channels, books, frames].
+
+        `codec.from_tokens` makes sound of them again.
+
+        Raises:
+            ValueError: the system has no codebooks.
+        """
+        return self._checked_system().tokens(self.symbols()).numpy()
 
     def decode(self, *, start: int = 0, stop: int | None = None, progress: Any = None) -> Image | Audio:
         """Return the picture or the sound.

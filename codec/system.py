@@ -90,6 +90,14 @@ class System(nn.Module, ABC):
     def embed(self, symbols: Symbols, params: Params) -> Tensor:
         """Map whole symbols to the float tensor that learning uses, without synthesis."""
 
+    def tokens(self, symbols: Symbols) -> Tensor:
+        """Return whole symbols as the integers [books, time] that language models take, coarse books first.
+
+        Raises:
+            ValueError: the system has no codebooks.
+        """
+        raise ValueError(f"{self.id} has no codebooks, so no tokens; use latents, or a model of system rvq")
+
     @abstractmethod
     def loss(self, batch: Tensor) -> dict[str, Tensor]:
         """Return `loss` (to minimise) and what it consists of, for a training batch."""

@@ -163,7 +163,7 @@ class WallocAudio(AudioSystem, GainedCodec):
 
     # --- coding --------------------------------------------------------------------------------------------
 
-    def frame_shapes(self) -> dict[str, tuple[int, ...]]:
+    def frame_shapes(self, params: Params) -> dict[str, tuple[int, ...]]:
         return {"y": (self.latents,)}
 
     def analyze_frames(self, x: Tensor, params: Params, effort: int) -> Symbols:

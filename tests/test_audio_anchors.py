@@ -15,7 +15,8 @@ from codec.evaluation.audio_anchors import (
     encode_mp3,
     encode_opus,
 )
-from codec.evaluation.audio_metrics import resample, si_sdr, snr
+from codec.evaluation.audio_errors import si_sdr, snr
+from codec.media.resample import resample
 
 RATES = {
     "opus": (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000),
@@ -114,8 +115,7 @@ def test_options_of_opus():
     signal = voice(16_000, 2)
     usual = encode_opus(signal, 16_000, 16)
     again = encode_opus(signal, 16_000, 16)
-    assert len(again) == len(usual)  # Ogg draws a serial number, so not the same bytes
-    assert np.array_equal(decode(again)[0], decode(usual)[0])
+    assert again == usual
     for changed in ({"application": "voip"}, {"complexity": 0}, {"frame_ms": 60}, {"frame_ms": 2.5}, {"vbr": False}):
         data = encode_opus(signal, 16_000, 16, **changed)
         decoded, _ = decode(data)

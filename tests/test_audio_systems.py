@@ -87,14 +87,14 @@ def test_seeking_gives_the_same_samples(info, start, stop):
 
 
 def test_what_is_cut_off_is_all_that_is_lost(info):
-    sound = sound_of(150_000)
+    sound = sound_of(300_000)
     data = codec.encode(sound, model=info.name)
     whole = codec.decode(data).samples
     for cut in (len(data) - 1, len(data) // 2, len(data) // 3):
         with pytest.raises(TruncatedError):
             codec.decode(data[:cut])
         rest = codec.open(data[:cut], tolerant=True).decode()
-        assert 0 < rest.length <= 150_000
+        assert 0 < rest.length <= 300_000
         sure = rest.length - 20 * checkpoint.load(info).hop  # the decoder looked at what is missing
         np.testing.assert_allclose(rest.samples[:, :sure], whole[:, :sure], atol=1e-6)
         blocks = []
@@ -169,7 +169,7 @@ def test_channels_of_different_groups_do_not_mix(info):
 def test_latents(info):
     latents = codec.open(codec.encode(sound_of(60_000), model=info.name)).latents()
     assert latents.dtype == torch.float32
-    assert latents.shape[0] == info.config["latents"]
+    assert latents.shape[0] % info.config["latents"] == 0
     assert torch.isfinite(latents).all()
 
 

@@ -99,7 +99,7 @@ def test_everything_is_written(evaluated):
 def test_bpp_is_the_mean_over_files(evaluated):
     rows = [r for r in load_rows(evaluated[0] / "results.jsonl") if (r.curve, r.setting) == ("jpeg", "q=30")]
     curves = json.loads((evaluated[0] / "summary.json").read_text())["curves"]
-    expected = np.mean([8 * r.bytes / (r.width * r.height) for r in rows])
+    expected = np.mean([8 * r.bytes / (r.size["width"] * r.size["height"]) for r in rows])
     assert curves[1]["results"]["bpp"][1] == pytest.approx(expected)
 
 
@@ -144,7 +144,7 @@ def test_resuming_measures_what_is_missing_only(pictures, tmp_path):
     assert "b.png  jpeg q=10" in invoke(*words, "--resume")[2]
     changed = load_rows(path)
     assert changed[:2] == again[:2]
-    assert changed[2].width == 203
+    assert changed[2].size["width"] == 203
     assert invoke(*words, "-c", "webp:q=5", "--resume")[0] == 0
     assert len(load_rows(path)) == 6
     assert "webp" not in (tmp_path / "out" / "curves.csv").read_text() or invoke(*words, "--resume")[0] == 0
@@ -244,7 +244,7 @@ def test_wrong_requests_measure_nothing(tmp_path, words, code, message):
 def test_no_pictures(tmp_path):
     code, _, stderr = invoke("eval", tmp_path, "-c", "jpeg")
     assert code == exits.FAILURE
-    assert "no pictures in" in stderr
+    assert "no pictures or sounds in" in stderr
 
 
 def test_the_same_name_in_two_folders(tmp_path):

@@ -9,7 +9,9 @@ import torch
 import codec
 from codec.errors import MediaError, MissingPackageError, ModelError
 from codec.evaluation import metrics
-from codec.evaluation.metrics import METRICS, choose, compare
+from codec.evaluation.medium import MEDIA, medium_called
+from codec.evaluation.metrics import compare
+from codec.evaluation.pictures import PICTURES
 from codec.evaluation.scales import SCALES, scale_of
 from codec.media.image import Image
 
@@ -69,7 +71,14 @@ def test_gray_against_colour_and_sixteen_bits_against_eight():
 
 
 def test_every_metric_has_a_scale():
-    assert set(METRICS) <= {scale.name for scale in SCALES}
+    for name in MEDIA:
+        medium = medium_called(name)
+        assert {*medium.metrics, *medium.columns} <= {scale.name for scale in SCALES}
+        assert set(metrics.ALWAYS) <= set(medium.metrics)
+
+
+def choose(asked, weights):
+    return metrics.choose(asked, weights, PICTURES)
 
 
 def test_choosing(monkeypatch):

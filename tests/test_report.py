@@ -19,7 +19,7 @@ import pytest
 from codec.errors import MediaError, MissingPackageError, RateError
 from codec.evaluation.bd import bd_psnr, bd_rate
 from codec.evaluation.comparison import compare, compare_all
-from codec.evaluation.report import Decoded, Picture, write_plots, write_report
+from codec.evaluation.report import Decoded, Exhibit, write_plots, write_report
 from codec.evaluation.report.appearance import DARK, LIGHT, MINUS, SHAPES, number, seconds
 from codec.evaluation.report.page import render
 from codec.evaluation.report.pictures import CROP, data_uri, detailed_crop
@@ -60,16 +60,16 @@ def evaluation_of(*curves: Curve, metrics=METRICS, data: str = "kodak") -> Evalu
 
 @pytest.fixture
 def evaluation() -> Evaluation:
-    published = Curve("VTM", "published", "VTM 9.1", tuple(Point("", p.bpp, {"psnr": p.metrics["psnr"] + 3})
+    published = Curve("VTM", "published", "VTM 9.1", tuple(Point("", p.rate, {"psnr": p.metrics["psnr"] + 3})
                                                           for p in curve_of("x").points))  # fmt: skip
     return evaluation_of(curve_of("walloc-12", "model", gain=1), curve_of("jpeg"), lossless(), published)
 
 
 @pytest.fixture
-def pictures() -> list[Picture]:
+def pictures() -> list[Exhibit]:
     original = picture_of((400, 520, 3))
     worse = (original // 16 * 16).astype(np.uint8)
-    return [Picture("kodim01.png", Image(original), [Decoded("jpeg", "q=10", 0.1, 26.0, Image(worse))])]
+    return [Exhibit("kodim01.png", Image(original), [Decoded("jpeg", "q=10", 0.1, 26.0, Image(worse))])]
 
 
 class Tree(HTMLParser):
@@ -161,10 +161,10 @@ def test_the_policy_allows_this_script_and_style_only(evaluation):
 
 
 def test_names_from_data_are_only_ever_text(pictures):
-    evil = Curve(EVIL, "model", EVIL, tuple(Point(EVIL, p.bpp, p.metrics) for p in curve_of("x").points))
+    evil = Curve(EVIL, "model", EVIL, tuple(Point(EVIL, p.rate, p.metrics) for p in curve_of("x").points))
     evaluation = Evaluation((evil, curve_of("jpeg")), (*METRICS, EVIL), {EVIL: EVIL}, EVIL, {"data": EVIL, EVIL: EVIL})
     decoded = [Decoded(EVIL, EVIL, 0.1, None, pictures[0].original)]
-    page = render(evaluation, [Picture(EVIL, pictures[0].original, decoded)])
+    page = render(evaluation, [Exhibit(EVIL, pictures[0].original, decoded)])
     plain = render(evaluation_of(curve_of("jpeg")), [])
     tree = Tree(page)
     assert "onerror=alert" not in " ".join(f"{name}" for _, attributes in tree.tags for name in attributes)
@@ -177,7 +177,7 @@ def test_names_from_data_are_only_ever_text(pictures):
 
 def test_bd_values_are_those_of_the_module(evaluation):
     ours, jpeg = evaluation.curves[:2]
-    rates = [[p.bpp for p in curve.points] for curve in (jpeg, ours)]
+    rates = [[p.rate for p in curve.points] for curve in (jpeg, ours)]
     psnrs = [[p.metrics["psnr"] for p in curve.points] for curve in (jpeg, ours)]
     rate = bd_rate(rates[0], psnrs[0], rates[1], psnrs[1])
     gain = bd_psnr(rates[0], psnrs[0], rates[1], psnrs[1])
@@ -306,7 +306,7 @@ def test_crops_are_exact(pictures):
     assert (crop.width, crop.height) == (CROP, CROP)
     sources = [a["src"] for tag, a in Tree(render(evaluation_of(), pictures)).tags if tag == "img" and "src" in a]
     assert np.array_equal(pixels_in(sources[0]), crop.of(original).samples)
-    assert np.array_equal(pixels_in(sources[1]), crop.of(pictures[0].decoded[0].image).samples)
+    assert np.array_equal(pixels_in(sources[1]), crop.of(pictures[0].decoded[0].signal).samples)
 
 
 def test_crops_lie_where_the_detail_is():
@@ -340,7 +340,7 @@ def test_colour_profiles_travel_with_the_crops(pictures):
 
 def test_a_picture_of_another_size_is_refused(pictures):
     smaller = Decoded("jpeg", "q=1", 0.1, 20.0, Image(picture_of((399, 520, 3))))
-    wrong = Picture("kodim01.png", pictures[0].original, [smaller])
+    wrong = Exhibit("kodim01.png", pictures[0].original, [smaller])
     with pytest.raises(MediaError, match=r"kodim01.png by jpeg q=1: Image\(520x399x3 uint8\) is not the size of"):
         render(evaluation_of(), [wrong])
 

@@ -11,8 +11,9 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from codec.evaluation.report import Decoded, Picture, write_report
+from codec.evaluation.report import Decoded, Exhibit, write_report
 from codec.evaluation.results import Curve, Evaluation, Point
+from codec.media.audio import Audio
 from codec.media.image import Image
 
 import chromium
@@ -51,7 +52,7 @@ def report(evaluation, tmp_path_factory) -> Path:
         ]
 
     shapes = {"kodim01.png": (400, 520, 3), "small.png": (50, 60, 1)}
-    pictures = [Picture(name, Image(picture_of(shape)), decoded(shape)) for name, shape in shapes.items()]
+    pictures = [Exhibit(name, Image(picture_of(shape)), decoded(shape)) for name, shape in shapes.items()]
     path = tmp_path_factory.mktemp("report") / "report.html"
     write_report(evaluation, pictures, path, anchor="jpeg")
     return path
@@ -291,10 +292,10 @@ def test_printing_leaves_nothing_out(page):
 
 
 def test_names_that_try_to_be_code_stay_names(browser, tmp_path):
-    evil = Curve(EVIL, "model", EVIL, tuple(Point(EVIL, p.bpp, p.metrics, 1.0, 1.0) for p in curve_of("x").points))
+    evil = Curve(EVIL, "model", EVIL, tuple(Point(EVIL, p.rate, p.metrics, 1.0, 1.0) for p in curve_of("x").points))
     evaluation = Evaluation((evil, curve_of("jpeg")), (*METRICS, EVIL), {EVIL: EVIL}, EVIL, {"data": EVIL, EVIL: EVIL})
     picture = Image(picture_of((40, 40, 3)))
-    write_report(evaluation, [Picture(EVIL, picture, [Decoded(EVIL, EVIL, 1, None, picture)])], tmp_path / "r.html")
+    write_report(evaluation, [Exhibit(EVIL, picture, [Decoded(EVIL, EVIL, 1, None, picture)])], tmp_path / "r.html")
     browser.complaints.clear()
     browser.open(tmp_path / "r.html")
     browser.mouse("mouseMoved", *browser.place("#rd-chart .curve.model .mark"))
@@ -314,3 +315,34 @@ def test_hardly_anything_to_report_is_no_error(browser, tmp_path, curves):
     assert browser.complaints == []
     assert browser.js("document.querySelector('#pictures').hidden")
     assert browser.js("document.querySelector('#rd-chart svg') !== null")
+
+
+def test_sounds_are_heard_one_at_a_time_and_go_on_where_the_last_was(browser, tmp_path):
+    def sound(pitch: float) -> Audio:
+        return Audio((0.3 * np.sin(np.arange(24_000) * pitch))[None].astype(np.float32), 8000)
+
+    points = tuple(Point("", 8.0 * 2**i, {"psnr": 30.0 + i}, 0.1, 0.1, duration=3.0) for i in range(4))
+    curves = tuple(Curve(name, "anchor", name, points) for name in ("opus", "mp3"))
+    evaluation = Evaluation(curves, ("psnr",), {}, "codec eval", {"data": ["music"]}, "audio")
+    exhibit = Exhibit("a.wav", sound(0.3), [Decoded("opus", "kbps=8", 8.0, 30.0, sound(0.31))])
+    write_report(evaluation, [exhibit], tmp_path / "report.html", anchor="opus")
+    browser.complaints.clear()
+    browser.window(1280, 900)
+    browser.open(tmp_path / "report.html")
+    assert texts(browser, "#rd-chart text.title")[0] == "kilobits per second, log scale"
+    browser.mouse("mouseMoved", *browser.place("#rd-chart g[data-curve=opus] .mark:nth-of-type(2)"))
+    assert "30 \N{MULTIPLICATION SIGN} real time" in texts(browser, "#rd-chart .tip dl")[0]
+    browser.js("window.heard = [...document.querySelectorAll('audio')]; heard.forEach((a) => { a.muted = true; }); 0")
+    browser.click("h1")  # nothing plays before somebody was there
+
+    def until(condition: str) -> bool:
+        end = time.monotonic() + 20
+        while not (met := browser.js(condition)) and time.monotonic() < end:
+            time.sleep(0.05)
+        return met
+
+    browser.js("heard[0].play(); 0")
+    assert until("heard[0].currentTime > 0.3 && Math.abs(heard[0].duration - 3) < 0.01")
+    browser.js("heard[1].play(); 0")
+    assert until("heard[0].paused && heard[1].currentTime > 0.3")
+    assert browser.complaints == []

@@ -6,10 +6,11 @@ import pytest
 
 from codec.errors import CodecError
 from codec.evaluation import outputs
+from codec.evaluation.pictures import PICTURES
 from codec.evaluation.published import load_published
 from codec.evaluation.results import Curve, Evaluation, Row
 from codec.evaluation.rows import appending, load_rows, save_rows
-from codec.evaluation.summary import POINT_METRICS, average, point_metrics, select
+from codec.evaluation.summary import average, point_metrics, select
 
 from support import DATA
 
@@ -17,25 +18,24 @@ from support import DATA
 def row(file="a.png", curve="jpeg", setting="q=1", psnr=30.0, ssim=0.9, error=None, **values) -> Row:
     mse = 0.0 if psnr is None else 255**2 / 10 ** (psnr / 10)
     measured = {} if error else {"psnr": psnr, "mse": mse, "ms-ssim": ssim}
-    size = {"width": 20, "height": 10, "bytes": 100} if error is None else {}
+    size = {"size": {"width": 20, "height": 10}, "bytes": 100} if error is None else {}
     return Row(file, "00", curve, setting, "1", metrics=measured, error=error, **{**size, **values})
 
 
 def test_means():
-    point = average(
-        "q=1", [row(psnr=30.0, ssim=0.9, encode_peak=5), row(psnr=40.0, ssim=0.99, bytes=300, encode_peak=7)]
-    )
-    assert point.bpp == pytest.approx((8 * 100 / 200 + 8 * 300 / 200) / 2)
+    rows = [row(psnr=30.0, ssim=0.9, encode_peak=5), row(psnr=40.0, ssim=0.99, bytes=300, encode_peak=7)]
+    point = average("q=1", rows, PICTURES)
+    assert point.rate == pytest.approx((8 * 100 / 200 + 8 * 300 / 200) / 2)
     assert point.metrics["psnr"] == pytest.approx(35)
     assert point.metrics["psnr-of-mean-mse"] == pytest.approx(10 * math.log10(2 / (1e-3 + 1e-4)))
     assert point.metrics["ms-ssim"] == pytest.approx(0.945)
     assert point.metrics["ms-ssim-db"] == pytest.approx(-10 * math.log10(0.055))
     assert (point.encode_peak, point.decode_peak, point.files) == (7, None, 2)
-    assert list(point.metrics) == [name for name in POINT_METRICS if name in point.metrics]
+    assert list(point.metrics) == [name for name in PICTURES.columns if name in point.metrics]
 
 
 def test_one_lossless_file_makes_the_mean_psnr_infinite_but_not_that_of_the_mean_mse():
-    point = average("", [row(psnr=None, ssim=1.0), row(psnr=30.0, ssim=None)])
+    point = average("", [row(psnr=None, ssim=1.0), row(psnr=30.0, ssim=None)], PICTURES)
     assert point.metrics["psnr"] is None
     assert point.metrics["psnr-of-mean-mse"] == pytest.approx(10 * math.log10(2 / 1e-3))
     assert point.metrics["ms-ssim"] == 1
@@ -88,11 +88,11 @@ def test_rows_on_disk(tmp_path):
 @pytest.fixture
 def evaluation() -> Evaluation:
     names = ["vtm", "paper-mlicplusplus_mse"]
-    anchor, curve = load_published(str(DATA / "published.json"), names)
+    anchor, curve = load_published(str(DATA / "published.json"), names, PICTURES)
     rate_only = Curve("few", "anchor", "", curve.points[:3])
     run = replace(anchor, kind="anchor")
     curves = (curve, run, rate_only)
-    return Evaluation(curves, point_metrics(curves), {"Rate": "bits"}, "codec eval", {"files": 24})
+    return Evaluation(curves, point_metrics(curves, PICTURES), {"Rate": "bits"}, "codec eval", {"files": 24})
 
 
 def test_the_summary_in_compressais_schema(tmp_path, evaluation):

@@ -1,7 +1,8 @@
 """Three interpreters of one model description: Writer encodes, Reader decodes, RateMeter counts bits.
 
 A system describes its symbols once, in coding order, by calling `coder(symbols, location, log2_scale)`, or
-`coder.categorical(symbols, table)` for symbols without location. Writer
+`coder.categorical(symbols, table)` for symbols of alphabets whose tables ship with the model, or
+`coder.masses(symbols, log2_mass)` for symbols of alphabets whose probabilities a network gives. Writer
 returns what it was given, Reader ignores `symbols` and returns what it reads, so encoder, decoder and training
 loss cannot drift apart. Within a call, symbols are coded table by table, which lets constriction run at full
 speed.
@@ -12,6 +13,7 @@ symbols) by sign, magnitude class and magnitude in uniform models.
 
 from __future__ import annotations
 
+import math
 import zlib
 from typing import Protocol
 
@@ -30,17 +32,19 @@ from codec.coding.distributions import (
     Tables,
     table_index,
 )
+from codec.coding.masses import MASS_BITS, frequencies
 from codec.errors import CorruptError, DesyncError
 
-_CODER_BITS = 24  # fixed-point precision of constriction's default coders
+_CODER_BITS = MASS_BITS  # fixed-point precision of constriction's default coders
 SYMBOL_LIMIT = 1 << 22  # of a symbol; locations are smaller still
 
 _model = constriction.stream.model
 _queue = constriction.stream.queue
+_FAMILY = _model.Categorical(perfect=False)  # a model for each row of masses
 
 
 class Coder(Protocol):
-    """Codes symbols; every interpreter has these two methods."""
+    """Codes symbols; every interpreter has these methods."""
 
     def __call__(self, symbols: Tensor | None, location: Tensor, log2_scale: Tensor) -> Tensor:
         """Code symbols and return them.
@@ -57,6 +61,15 @@ class Coder(Protocol):
         Args:
             symbols: any shape, whole numbers held as floats; None when decoding.
             table: same shape, number of each symbol's table among the model's `CategoricalTables`.
+        """
+
+    def masses(self, symbols: Tensor | None, log2_mass: Tensor) -> Tensor:
+        """Code symbols 0 ... n - 1 and return them.
+
+        Args:
+            symbols: any shape, whole numbers held as floats; None when decoding.
+            log2_mass: same shape and [n], log2 of each symbol's share, up to a constant; dyadic float64 in multiples of
+                2**-8 when coding, see `codec.coding.masses`.
         """
 
 
@@ -93,6 +106,11 @@ class TableModels:
             scaled = self.tables.table(index).astype(np.float64) * (1 << (_CODER_BITS - PRECISION)) - 1
             model = self._models[index] = _model.Categorical(scaled, perfect=False)
         return model
+
+
+def _scaled(log2_mass: Tensor) -> np.ndarray:
+    """Return frequencies [symbols, n] in the way that constriction's fast constructor keeps them (`TableModels`)."""
+    return frequencies(log2_mass.flatten(0, -2)).numpy() - 1
 
 
 def _runs(index: np.ndarray) -> tuple[np.ndarray, list[tuple[int, int, int]]]:
@@ -142,6 +160,14 @@ class Writer(_Checked):
         if ((tables.escapes[index] == 0) & ((values < low) | (values > high))).any():
             raise ValueError("a symbol is outside the closed alphabet of its table")
         self._encode(values, index, self._models.categorical)
+        return symbols
+
+    def masses(self, symbols: Tensor, log2_mass: Tensor) -> Tensor:
+        values = self._whole(symbols)
+        if len(values):
+            if values.min() < 0 or values.max() >= log2_mass.shape[-1]:
+                raise ValueError("a symbol is outside the alphabet of its masses")
+            self._encoder.encode(values.astype(np.int32), _FAMILY, _scaled(log2_mass))
         return symbols
 
     def _whole(self, symbols: Tensor) -> np.ndarray:
@@ -200,6 +226,11 @@ class Reader(_Checked):
         out = self._residuals(table.flatten().numpy(), self._models.categorical)
         return self._checked(out).double().reshape(table.shape)
 
+    def masses(self, symbols: None, log2_mass: Tensor) -> Tensor:
+        shape = log2_mass.shape[:-1]
+        out = self._decode(_FAMILY, _scaled(log2_mass)) if shape.numel() else np.zeros(0, np.int32)
+        return self._checked(out.astype(np.int64)).double().reshape(shape)
+
     def _residuals(self, index: np.ndarray, models: TableModels) -> np.ndarray:
         order, runs = _runs(index)
         entries = np.empty(len(index), np.int64)
@@ -221,7 +252,7 @@ class Reader(_Checked):
         self._note(out)
         return torch.from_numpy(out)
 
-    def _decode(self, model: object, count: int) -> np.ndarray:
+    def _decode(self, model: object, count: int | np.ndarray) -> np.ndarray:
         try:
             return self._decoder.decode(model, count)
         except AssertionError as exc:  # constriction notices a few of the payloads that no encoder writes
@@ -280,4 +311,11 @@ class RateMeter:
     def categorical(self, symbols: Tensor, table: Tensor) -> Tensor:
         """Count the bits of whole symbols; no noise is added, as neighbours in an alphabet need not be alike."""
         self.bits = self.bits + self._categorical.bits(symbols, table).flatten(1).sum(1)
+        return symbols
+
+    def masses(self, symbols: Tensor, log2_mass: Tensor) -> Tensor:
+        """Count the bits of whole symbols; gradients reach the masses."""
+        nats = log2_mass * math.log(2)
+        chosen = nats.gather(-1, symbols.long()[..., None]).squeeze(-1)
+        self.bits = self.bits + ((nats.logsumexp(-1) - chosen) / math.log(2)).flatten(1).sum(1)
         return symbols

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import BinaryIO
 
 import numpy as np
-import torch
 
 from codec import checkpoint, live
 from codec.audio_system import Analyzer, AudioSystem, Synthesizer
@@ -182,8 +181,9 @@ class Player:
 
 
 def exactly(samples: np.ndarray, count: int) -> np.ndarray:
-    """Return the first `count` samples of each channel; rounding of rates may leave one too few, which is repeated."""
-    return np.pad(samples[:, :count], ((0, 0), (0, max(count - samples.shape[1], 0))), "edge")
+    """Return the first `count` samples of each channel; rounding of rates may leave too few, the last is repeated."""
+    missing = max(count - samples.shape[1], 0)
+    return np.pad(samples[:, :count], ((0, 0), (0, missing)), "edge" if samples.shape[1] else "constant")
 
 
 def encode(
@@ -266,8 +266,7 @@ def decode(
         if unit.damaged is None:
             symbols = {name: part[0] for name, part in units.decode_unit(system, spec, unit).items()}
         else:
-            shapes, grid = system.frame_shapes(), spec.params["grid"]
-            symbols = {name: torch.zeros(*grid, *shape, dtype=torch.int32) for name, shape in shapes.items()}
+            symbols = system.blank(params, spec.params["grid"][1])
         blocks.append(player.play(symbols))
         progress(i / (last - first))
     blocks += player.drain() if first < last else []
@@ -275,6 +274,23 @@ def decode(
     samples = exactly(np.concatenate(blocks, 1)[:, skip:], stop - start)
     tags = read_tags(container.metadata["tags"]) if "tags" in container.metadata else {}
     return Audio(samples, params["rate"], depth=DEPTHS[params["depth"]], layout=layout, metadata=tags)
+
+
+def play(
+    symbols: Symbols, params: Params, system: AudioSystem, *, rate: int | None = None, length: int | None = None
+) -> Audio:
+    """Return the sound of whole symbols that come from no file.
+
+    Args:
+        params: quality, groups and length at the system's rate.
+        rate: samples a second to convert to.
+        length: samples a channel at that rate, at most what there is.
+    """
+    samples = system.synthesize(symbols, params, progress=no_progress).numpy()
+    if rate not in (None, system.rate):
+        resampler = Resampler(system.rate, rate, len(samples))
+        samples = np.concatenate([resampler.push(samples), resampler.finish()], 1)
+    return Audio(samples[:, :length], rate or system.rate)
 
 
 def _range(system: AudioSystem, params: Params, start: int, stop: int) -> tuple[int, int]:

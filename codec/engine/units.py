@@ -105,6 +105,8 @@ def pair(container: Container, system: System, params: Params) -> list[tuple[Uni
         CorruptError: their numbers differ.
     """
     specs = system.units(params)
+    if container.length is None and specs and specs[-1].empty:
+        specs.pop()  # what ends a stream is missing with its end
     if len(specs) != len(container.units):
         raise CorruptError(f"there are {len(container.units)} units where the header asks for {len(specs)}")
     return list(zip(specs, container.units, strict=True))

@@ -30,11 +30,11 @@ import av.error
 import numpy as np
 
 from codec.errors import MediaError, MissingModelError, MissingPackageError
-from codec.evaluation.audio_metrics import resample
+from codec.media.resample import resample
 
 _OPUS_RATES = (8_000, 12_000, 16_000, 24_000, 48_000)  # what the encoder takes; it decodes to the last
-_OPUS_APPLICATIONS = ("voip", "audio", "lowdelay")
-_OPUS_FRAMES = (2.5, 5, 10, 20, 40, 60, 80, 100, 120)  # ms
+OPUS_APPLICATIONS = ("voip", "audio", "lowdelay")
+FRAMES_MS = (2.5, 5, 10, 20, 40, 60, 80, 100, 120)  # ms
 _STATED = slice(12, 16)  # of the header of Opus: original sample rate, little endian (RFC 7845, 5.1)
 _NARROWBAND_DELAY = 5  # samples at 48 kHz that FFmpeg decodes it late (measured: 5 to 6.5; other modes: 0)
 _MP3_KBPS = {  # lowest sample rate of a version of MPEG audio -> the bit rates it can state
@@ -44,6 +44,7 @@ _MP3_KBPS = {  # lowest sample rate of a version of MPEG audio -> the bit rates 
 }
 _LYRA_RATE, _LYRA_HOP = 16_000, 320  # samples per second, samples per packet
 _LYRA_BITS = {3.2: 64, 6.0: 120, 9.2: 184}  # kbit/s -> bits per packet (lyra/lyra_config.cc)
+LYRA_KBPS = tuple(_LYRA_BITS)
 _LYRA_STAGES = 46  # of its residual vector quantizer; 4 bits each
 _LYRA_FILES = ("soundstream_encoder.tflite", "quantizer.tflite", "lyragan.tflite")
 _LYRA_WEIGHTS = "download lyra/model_coeffs of github.com/google/lyra and name that folder by CODEC_LYRA"
@@ -55,15 +56,13 @@ class AudioAnchor:
 
     Attributes:
         encode: signal [channels, samples], samples per second, kbit/s, options by keyword -> the whole file.
-        decode: the whole file, `samples=` to cut to -> signal [channels, samples] float32, samples per second.
+        decode: the whole file, kbit/s it was encoded with -> signal [channels, samples] float32, samples per second.
         version: of the encoder and what it runs in, for rows.
-        suffix: of its files.
     """
 
     encode: Callable[..., bytes]
-    decode: Callable[..., tuple[np.ndarray, int]]
+    decode: Callable[[bytes, float], tuple[np.ndarray, int]]
     version: Callable[[], str]
-    suffix: str
 
 
 def encode_opus(
@@ -79,8 +78,8 @@ def encode_opus(
     """Return an .opus file by libopus.
 
     A signal at another rate than 8, 12, 16, 24 or 48 kHz is resampled to the next higher of them, as ffmpeg and opusenc
-    do; the file states the original rate (RFC 7845, 5.1), which `decode` goes back to. Files of the same signal differ
-    in the serial number that Ogg draws, and in nothing else.
+    do; the file states the original rate (RFC 7845, 5.1), which `decode` goes back to. Ogg draws no serial number and
+    names no version of FFmpeg, so that the same signal gives the same file.
 
     Args:
         rate: 8,000..48,000.
@@ -98,8 +97,8 @@ def encode_opus(
     _require(8_000 <= rate <= 48_000, f"Opus holds 8000 to 48000 samples per second, not {rate}; resample")
     _require(Fraction(rate, 48_000).denominator <= 1000, f"{rate} samples per second are odd; resample to 48000")
     _require(6 <= kbps <= highest, f"Opus takes 6 to {highest} kbit/s for {len(samples)} channels, not {kbps:g}")
-    _require(application in _OPUS_APPLICATIONS, f"application is one of {_OPUS_APPLICATIONS}, not {application!r}")
-    _require(frame_ms in _OPUS_FRAMES, f"frame_ms is one of {_OPUS_FRAMES}, not {frame_ms}")
+    _require(application in OPUS_APPLICATIONS, f"application is one of {OPUS_APPLICATIONS}, not {application!r}")
+    _require(frame_ms in FRAMES_MS, f"frame_ms is one of {FRAMES_MS}, not {frame_ms}")
     _require(complexity in range(11), f"complexity is 0 to 10, not {complexity}")
     options = {
         "application": application,
@@ -108,7 +107,9 @@ def encode_opus(
         "vbr": "on" if vbr else "off",
     }
     coded = next(r for r in _OPUS_RATES if r >= rate)
-    return _encode(resample(samples, rate, coded), coded, kbps, "libopus", "opus", "flt", options, made_from=rate)
+    muxer = {"fflags": "+bitexact"}
+    signal = resample(samples, rate, coded)
+    return _encode(signal, coded, kbps, "libopus", "opus", "flt", options, muxer=muxer, made_from=rate)
 
 
 def encode_aac(samples: np.ndarray, rate: int, kbps: float) -> bytes:
@@ -312,8 +313,7 @@ def _at_stated_rate(signal: np.ndarray, rate: int, stated: int) -> tuple[np.ndar
     """Return what Opus decoded at the rate it was made from; 0 or one it cannot have come from says nothing."""
     if stated == rate or not 8_000 <= stated <= 48_000:
         return signal, rate
-    length = signal.shape[1] * stated // rate  # rounded up when it was resampled
-    return resample(signal, rate, stated)[:, :length], stated
+    return resample(signal, rate, stated), stated
 
 
 def _version(encoder: str, library: str, function: str) -> str:
@@ -376,11 +376,13 @@ def _runner(network: bytes) -> Callable[[np.ndarray], np.ndarray]:
     return run
 
 
+def _decode(data: bytes, kbps: float) -> tuple[np.ndarray, int]:
+    return decode(data)
+
+
 ANCHORS = {
-    "opus": AudioAnchor(
-        encode_opus, decode, lambda: _version("libopus", "libopus", "opus_get_version_string"), ".opus"
-    ),
-    "aac": AudioAnchor(encode_aac, decode, lambda: f"FFmpeg's aac ({_runtime()})", ".m4a"),
-    "mp3": AudioAnchor(encode_mp3, decode, lambda: _version("libmp3lame", "libmp3lame", "get_lame_version"), ".mp3"),
-    "lyra": AudioAnchor(encode_lyra, decode_lyra, lyra_version, ".lyra"),
+    "opus": AudioAnchor(encode_opus, _decode, lambda: _version("libopus", "libopus", "opus_get_version_string")),
+    "aac": AudioAnchor(encode_aac, _decode, lambda: f"FFmpeg's aac ({_runtime()})"),
+    "mp3": AudioAnchor(encode_mp3, _decode, lambda: _version("libmp3lame", "libmp3lame", "get_lame_version")),
+    "lyra": AudioAnchor(encode_lyra, lambda data, kbps: decode_lyra(data, kbps=kbps), lyra_version),
 }

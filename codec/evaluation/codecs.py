@@ -23,6 +23,7 @@ from codec import checkpoint
 from codec.errors import MissingModelError, UnknownSystemError
 
 if TYPE_CHECKING:
+    from codec.media.audio import Audio
     from codec.media.image import Image
 
 FAMILIES = {  # name in a SPEC -> where its family is defined
@@ -34,6 +35,10 @@ FAMILIES = {  # name in a SPEC -> where its family is defined
     "png": "codec.evaluation.anchors:png",
     "webp-lossless": "codec.evaluation.anchors:webp_lossless",
     "jxl-lossless": "codec.evaluation.anchors:jxl_lossless",
+    "opus": "codec.evaluation.audio_families:opus",
+    "aac": "codec.evaluation.audio_families:aac",
+    "mp3": "codec.evaluation.audio_families:mp3",
+    "lyra": "codec.evaluation.audio_families:lyra",
     "compressai": "codec.evaluation.compressai:system",
     "compressai-peer": "codec.evaluation.compressai:peer",
 }
@@ -46,15 +51,15 @@ class Codec:
     Attributes:
         version: of the encoder and what it runs in, `libavif 1.4.2 (Pillow 13.0.0)`; for models also their digest.
         options: every option the encoder was given, defaults included, under the encoder's own names.
-        encode: image -> the whole file. The image has neither alpha nor metadata.
-        decode: the whole file -> image of the same size.
+        encode: image or sound -> the whole file. The image has no alpha, and neither has metadata.
+        decode: the whole file -> image or sound of the same size.
         estimate: the whole file -> bytes the entropy model assigns to its symbols; None where there is no such thing.
     """
 
     version: str
     options: Mapping[str, Any]
-    encode: Callable[[Image], bytes]
-    decode: Callable[[bytes], Image]
+    encode: Callable[[Image | Audio], bytes]
+    decode: Callable[[bytes], Image | Audio]
     estimate: Callable[[bytes], float] | None = None
 
 
@@ -99,9 +104,11 @@ class Family:
     media: str = "image"
 
 
-def family(*, kind: str, options: Mapping[str, Option] | None = None) -> Callable[[Callable], Family]:
+def family(
+    *, kind: str, options: Mapping[str, Option] | None = None, media: str = "image"
+) -> Callable[[Callable], Family]:
     """Turn a function from options to `Codec` into a `Family`."""
-    return lambda make: Family(kind, make, options or {})
+    return lambda make: Family(kind, make, options or {}, media)
 
 
 def find_family(name: str) -> Family:
@@ -121,6 +128,12 @@ def find_family(name: str) -> Family:
     from codec.evaluation.models import model_family
 
     return model_family(info, name)
+
+
+def families_for(media: str) -> list[str]:
+    """Return the names of all families of a kind of signal, installed models first."""
+    models = [model.name for model in checkpoint.installed_models() if model.media == media]
+    return models + [name for name in FAMILIES if find_family(name).media == media]
 
 
 def whole(low: int, high: int) -> Check:

@@ -115,9 +115,9 @@ def _try(function, pair) -> tuple[float | None, float, str]:
 
 def _series(curve: Curve, metric: str) -> _Series:
     sign = -1 if scale_of(metric).falling else 1
-    points = [(p.bpp, finite(p.metrics.get(metric))) for p in curve.points]
-    pairs = [(bpp, sign * value) for bpp, value in points if value is not None and bpp > 0]
-    rates, qualities = [bpp for bpp, _ in pairs], [value for _, value in pairs]
+    points = [(p.rate, finite(p.metrics.get(metric))) for p in curve.points]
+    pairs = [(rate, sign * value) for rate, value in points if value is not None and rate > 0]
+    rates, qualities = [rate for rate, _ in pairs], [value for _, value in pairs]
     return _Series(rates, qualities, _fault(curve, metric, rates, qualities))
 
 

@@ -12,36 +12,33 @@ from typing import Any
 
 from codec.evaluation import metrics
 from codec.evaluation.measure import How
+from codec.evaluation.medium import Medium, medium_called
 from codec.evaluation.results import Curve, Row
 from codec.evaluation.summary import Selection
-
-_PACKAGES = ("codec", "torch", "numpy", "pillow")
 
 
 def conventions(how: How, curves: Sequence[Curve], *, workers: int, threads: int) -> dict[str, str]:
     """Return heading -> text."""
+    medium = medium_called(how.media)
+    own = dict(medium.conventions)
     texts = {
-        "Data": "Every codec gets the same pixels in memory: the file read upright (EXIF rotation applied), without "
-        "alpha, colour profile or other metadata, with its own bit depth and channels. All means are over the same "
-        "files: one that any codec here could not code counts for none.",
-        "Rate": "Bits per pixel: 8 x size of the whole file / (width x height), header included; mean over files.",
-        "psnr": f"Mean over files of the PSNR of each: {metrics.METRICS['psnr'].how}. Lossless codecs have none.",
-        "psnr-of-mean-mse": "PSNR of the mean over files of the MSE; it weighs hard files more and is lower.",
+        "Data": f"{own.pop('Data')} All means are over the same files: one that any codec here could not code counts "
+        "for none, and where a metric is not defined for what one codec made of a file, no mean of it has this file.",
+        "Rate": own.pop("Rate"),
+        "psnr": f"Mean over files of the PSNR of each: {medium.metrics['psnr'].how}. Lossless codecs have none.",
     }
     for name in how.metrics:
         if name not in metrics.ALWAYS:
-            texts[name] = f"Mean over files; {metrics.METRICS[name].how}."
-    if "ms-ssim" in how.metrics:
-        texts["ms-ssim-db"] = "-10 log10(1 - mean MS-SSIM): of the mean, not the mean of dB."
+            texts[name] = f"Mean over files; {medium.metrics[name].how}."
+    seconds = own.pop("Seconds")
+    texts |= {name: text for name, text in own.items() if _applies(name, how, medium)}
     texts |= {
         "BD-rate": "Mean difference of log rate over the common range of the metric, in percent of the anchor's rate; "
         "BD-PSNR the mean difference of the metric over the common range of log rate. Piecewise cubic Hermite "
         "interpolation (pchip), at least four points a curve, mean points over all files; overlap is the share of the "
         "anchor's range that both cover, and below 50 % the value says little.",
-        "Seconds": f"Pixels in memory to the bytes of the file in memory, and back; wall clock, median of {how.repeat} "
-        "runs after one warm-up of each codec in each process; mean over files. "
-        + _processes(workers, threads)
-        + " Codecs of Pillow other than AVIF and JPEG XL use one thread whatever is allowed.",
+        "Seconds": f"{seconds} Wall clock, median of {how.repeat} runs after one warm-up of each codec in each "
+        f"process; mean over files. {_processes(workers, threads)}",
         "Memory": "Peak resident bytes of the whole Python process while it encodes or decodes (VmHWM, reset before), "
         "libraries, weights and the original included; the largest of the files. Compare differences, not ratios.",
     }
@@ -58,10 +55,16 @@ def conventions(how: How, curves: Sequence[Curve], *, workers: int, threads: int
     return texts
 
 
+def _applies(name: str, how: How, medium: Medium) -> bool:
+    """Say whether a derived metric was made of one that was measured; other headings always apply."""
+    return name not in medium.derived or medium.derived[name].of in how.metrics
+
+
 def facts(
     how: How, rows: Sequence[Row], selection: Selection, *, data: Sequence[str], workers: int, threads: int
 ) -> dict[str, Any]:
     """Return label -> value: data, machine, versions and what went wrong."""
+    medium = medium_called(how.media)
     found: dict[str, Any] = {
         "data": [Path(place).resolve().name for place in data],
         "files": len(selection.files),
@@ -76,7 +79,7 @@ def facts(
         undefined = {row.file for row in rows if not row.error and name not in metrics.ALWAYS
                      and row.metrics.get(name) is None}  # fmt: skip
         if undefined:
-            found[f"no {name}"] = f"{len(undefined)} files: {metrics.METRICS[name].how}"
+            found[f"no {name}"] = f"{len(undefined)} files: {medium.metrics[name].how}"
     if failures := describe_failures(selection):
         found["failures"] = failures
     return found
@@ -98,7 +101,8 @@ def _processes(workers: int, threads: int) -> str:
 
 
 def _versions(how: How) -> dict[str, str]:
-    return {name: metadata.version(name) for name in _PACKAGES} | metrics.versions(how.metrics)
+    medium = medium_called(how.media)
+    return {name: metadata.version(name) for name in medium.packages} | metrics.versions(how.metrics, medium)
 
 
 def _processor() -> str:

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from codec.errors import MediaError
-from codec.evaluation import metrics
 from codec.evaluation.codecs import Codec
+from codec.evaluation.medium import medium_called
+from codec.evaluation.metrics import compare
 from codec.evaluation.results import Row
 from codec.evaluation.sources import SourceFile
 from codec.evaluation.spec import CurveSpec
-from codec.media.image import Image, read
 
 _CLEAR_REFS, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 _RESET_PEAK = "5"  # proc(5): reset the peak resident set size
@@ -48,11 +48,13 @@ class How:
     """How rows are measured.
 
     Attributes:
+        media: kind of signal.
         metrics: names.
         weights: metric -> TorchScript file.
         repeat: timed runs; the median counts.
     """
 
+    media: str
     metrics: tuple[str, ...]
     weights: dict[str, str] = field(default_factory=dict)
     repeat: int = 3
@@ -71,11 +73,11 @@ def measure(job: Job, how: How) -> Row:
 
 
 def _measure(job: Job, how: How, codec: Codec) -> Row:
-    image = pixels_of(job.file.path, job.source)
+    signal = signal_of(how.media, job.file.path, job.source)
     if job.curve.name not in _warmed:
-        codec.decode(codec.encode(image))
+        codec.decode(codec.encode(signal))
         _warmed.add(job.curve.name)
-    data, encode_seconds, encode_peak = _timed(lambda: codec.encode(image), how.repeat)
+    data, encode_seconds, encode_peak = _timed(lambda: codec.encode(signal), how.repeat)
     decoded, decode_seconds, decode_peak = _timed(lambda: codec.decode(data), how.repeat)
     return Row(
         file=job.file.name,
@@ -84,11 +86,10 @@ def _measure(job: Job, how: How, codec: Codec) -> Row:
         setting=job.setting,
         version=codec.version,
         options=dict(codec.options),
-        width=image.width,
-        height=image.height,
+        size=medium_called(how.media).size_of(signal),
         bytes=len(data),
         coded=hashlib.sha256(data).hexdigest(),
-        metrics=metrics.compare(image, decoded, how.metrics, how.weights),
+        metrics=compare(signal, decoded, how.metrics, how.weights),
         estimated_bytes=round(codec.estimate(data), 1) if codec.estimate else None,
         encode_seconds=round(encode_seconds, 6),
         decode_seconds=round(decode_seconds, 6),
@@ -98,8 +99,8 @@ def _measure(job: Job, how: How, codec: Codec) -> Row:
 
 
 @lru_cache(maxsize=1)
-def pixels_of(path: str, digest: str) -> Image:
-    """Return the picture every codec is given: upright, without alpha and metadata.
+def signal_of(media: str, path: str, digest: str) -> Any:
+    """Return the picture or sound every codec is given, without metadata.
 
     Args:
         digest: tells versions of the file apart.
@@ -109,7 +110,7 @@ def pixels_of(path: str, digest: str) -> Image:
     """
     if not digest:
         raise MediaError(f"{path}: cannot be opened")
-    return Image(read(path).samples)
+    return medium_called(media).read(path)
 
 
 def _timed(function: Callable[[], Any], repeat: int) -> tuple[Any, float, int | None]:

@@ -1,252 +1,127 @@
-"""Distortion metrics: one table of what can be measured between an original and what was decoded.
+"""What a distortion metric is, which of them are measured, and how two signals are compared.
 
-All of them see the same pixels: alpha left out, and gray expanded to RGB when only one of the two pictures is gray. A
-metric that is not defined for a picture (too small) is None.
+The tables are those of the media: `codec.evaluation.image_metrics` and `codec.evaluation.audio_metrics`. Names are
+unique within a medium; `psnr` of sound is another formula than that of pictures. A metric that is not defined for a
+signal (too small, silent) is None.
 """
 
 from __future__ import annotations
 
-import io
 import math
-import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from importlib import metadata, util
-from typing import TYPE_CHECKING
+from typing import Any
 
-import numpy as np
-import PIL.Image
+from codec.errors import MediaError, MissingPackageError
+from codec.evaluation.medium import Medium, medium_of
 
-from codec.errors import MediaError, MissingPackageError, ModelError
-from codec.media.image import Image, eight_bits
-
-if TYPE_CHECKING:
-    import torch
-
-Measure = Callable[[Image, Image, str | None], float | None]  # original, decoded, weights file -> value
-ALWAYS = ("psnr", "mse")  # they cost nothing and every report needs them
-_GIVEN = "by the network in the file that was given"
-_DECIMALS = 6  # kept of a value: sums in another order differ beyond them
-_MIN_SIDE_SSIM = 161  # pixels: 11-pixel window at the coarsest of five scales
-_MIN_SIDE_SSIMULACRA = 8  # pixels: the package looks at no scale below
+Measure = Callable[[Any, Any, str | None], float | None]  # original, decoded, weights file -> value
+ALWAYS = ("psnr", "mse")  # of every medium: they cost nothing and every report needs them
+_MODULES = {"visqol-python": "visqol", "ai-edge-litert": "ai_edge_litert"}  # where packages and modules differ
 
 
 @dataclass(frozen=True)
 class Metric:
-    """One way to compare two pictures.
+    """One way to compare two signals.
 
     Attributes:
         name: on the command line and in results; `codec.evaluation.scales` says how it is shown and which way is up.
         measure: the function.
         how: what exactly is computed, for the conventions.
-        needs: package it is computed by, or None.
+        packages: what to give to `pip install` before it can be computed.
         weights: the user supplies a file with the network.
-        media: kind of signal.
+        decimals: kept of a value: sums in another order differ beyond them.
     """
 
     name: str
     measure: Measure
     how: str
-    needs: str | None = None
+    packages: tuple[str, ...] = ()
     weights: bool = False
-    media: str = "image"
+    decimals: int = 6
 
     def missing(self, weights: Mapping[str, str]) -> str | None:
         """Return what to do before it can be measured, or None."""
-        if self.needs and not util.find_spec(self.needs.replace("-", "_")):
-            return f"{self.name} needs a package; pip install {self.needs}"
+        modules = {package: _MODULES.get(package, package.replace("-", "_")) for package in self.packages}
+        if absent := [package for package, module in modules.items() if not util.find_spec(module)]:
+            return f"{self.name} needs a package; pip install {' '.join(absent)}"
         if self.weights and self.name not in weights:
             return f"{self.name} needs its network; give --weights {self.name}=FILE, see codec eval --help"
         return None
 
 
 def compare(
-    original: Image, decoded: Image, names: Iterable[str], weights: Mapping[str, str] | None = None
+    original: Any, decoded: Any, names: Iterable[str], weights: Mapping[str, str] | None = None
 ) -> dict[str, float | None]:
-    """Return metrics by name; an infinite PSNR is None.
+    """Return metrics of two signals of one kind by name; an infinite PSNR is None.
 
     Args:
         weights: name of a metric -> TorchScript file, for those that need one.
 
     Raises:
-        MediaError: the pictures do not have the same size and bit depth.
+        MediaError: the signals cannot be compared, for instance because their sizes differ.
         ValueError: there is no such metric.
         MissingPackageError, ModelError: it cannot be computed here.
     """
-    a, b = _alike(original, decoded)
+    medium, other = medium_of(original), medium_of(decoded)
+    if medium is not other:
+        raise MediaError(f"{medium.thing} and {other.thing} cannot be compared; give two of one kind")
+    a, b = medium.alike(original, decoded)
     values = {}
     for name in names:
-        metric, file = metric_called(name), (weights or {}).get(name)
+        metric, file = metric_called(name, medium), (weights or {}).get(name)
         value = metric.measure(a, b, file)
-        values[name] = round(float(value), _DECIMALS) if value is not None and math.isfinite(value) else None
+        finite = value is not None and math.isfinite(value)
+        values[name] = round(float(value), metric.decimals) if finite else None
     return values
 
 
-def metric_called(name: str) -> Metric:
+def metric_called(name: str, medium: Medium) -> Metric:
     """Return a metric.
 
     Raises:
         ValueError: there is none of that name.
     """
-    if name not in METRICS:
-        raise ValueError(f"there is no metric {name!r}; choose from {', '.join(METRICS)}")
-    return METRICS[name]
+    if name not in medium.metrics:
+        raise ValueError(f"{medium.things} have no metric {name!r}; choose from {', '.join(medium.metrics)}")
+    return medium.metrics[name]
 
 
-def choose(asked: Iterable[str], weights: Mapping[str, str]) -> tuple[tuple[str, ...], list[str]]:
+def choose(
+    asked: Sequence[str], weights: Mapping[str, str], medium: Medium, sources: Iterable[Any] = ()
+) -> tuple[tuple[str, ...], list[str]]:
     """Return the metrics to measure, in the order of the table, and why others are left out.
 
     Args:
-        asked: names; none for all that can be measured here.
+        asked: names; none for all that can be measured here and suit the data.
+        sources: the data, as `Medium.unsuited` takes it.
 
     Raises:
         ValueError: an unknown name.
         MissingPackageError: a metric that was asked for cannot be measured; the message says what to do.
     """
-    wanted = {name: metric_called(name) for name in [*asked, *weights]}
-    for name in weights:
-        if not METRICS[name].weights:
-            raise ValueError(f"{name} takes no weights; those that do: {', '.join(_with_weights())}")
-    for metric in wanted.values():
+    wanted = {name: metric_called(name, medium) for name in [*asked, *weights]}
+    for name, metric in wanted.items():
+        if name in weights and not metric.weights:
+            those = [name for name, metric in medium.metrics.items() if metric.weights]
+            raise ValueError(f"{name} takes no weights; those that do: {', '.join(those) or 'none'}")
         if problem := metric.missing(weights):
             raise MissingPackageError(problem)
     left_out = []
-    if not list(asked):
-        for name, metric in METRICS.items():
-            problem = metric.missing(weights)
-            if problem is None:
+    if not asked:
+        unsuited, why = medium.unsuited(sources)
+        left_out += [why] if unsuited else []
+        for name, metric in medium.metrics.items():
+            problem = None if name in unsuited else metric.missing(weights)
+            if problem is None and name not in unsuited:
                 wanted[name] = metric
-            elif not metric.weights:
+            elif problem and not metric.weights:
                 left_out.append(problem)
-    return tuple(name for name in METRICS if name in wanted or name in ALWAYS), left_out
+    return tuple(name for name in medium.metrics if name in wanted or name in ALWAYS), left_out
 
 
-def versions(names: Iterable[str]) -> dict[str, str]:
+def versions(names: Iterable[str], medium: Medium) -> dict[str, str]:
     """Return the packages some metrics are computed by -> their versions."""
-    needed = [METRICS[name].needs for name in names]
-    return {package: metadata.version(package) for package in dict.fromkeys(needed) if package}
-
-
-def to_db(ms_ssim: float) -> float | None:
-    """Return an MS-SSIM in dB, -10 log10(1 - x); None for 1."""
-    return None if ms_ssim >= 1 else -10 * math.log10(1 - ms_ssim)
-
-
-def psnr_of_mse(mse: float) -> float | None:
-    """Return the PSNR of a mean squared error in 8-bit levels; None for 0."""
-    return None if mse <= 0 else 10 * math.log10(255**2 / mse)
-
-
-def _with_weights() -> list[str]:
-    return [name for name, metric in METRICS.items() if metric.weights]
-
-
-def _alike(a: Image, b: Image) -> tuple[Image, Image]:
-    if a.samples.shape[:2] != b.samples.shape[:2]:
-        raise MediaError(f"{a.width}x{a.height} and {b.width}x{b.height} pixels cannot be compared; scale one of them")
-    if a.samples.dtype != b.samples.dtype:
-        raise MediaError(f"{a.samples.dtype} and {b.samples.dtype} samples cannot be compared; convert one of them")
-    channels = max(a.samples.shape[2], b.samples.shape[2])
-    return tuple(Image(np.repeat(i.samples, channels // i.samples.shape[2], axis=2)) for i in (a, b))
-
-
-def _mse(a: Image, b: Image, _: str | None) -> float:
-    total = 0
-    for rows in range(0, a.height, 64):  # whole numbers: exact in any order, and no full-size copies
-        difference = a.samples[rows : rows + 64].astype(np.int64) - b.samples[rows : rows + 64]
-        total += int(np.square(difference).sum())
-    return total / a.samples.size * (255 / np.iinfo(a.samples.dtype).max) ** 2
-
-
-def _psnr(a: Image, b: Image, _: str | None) -> float | None:
-    return psnr_of_mse(_mse(a, b, None))
-
-
-def _tensor(image: Image, scale: float = 1.0, offset: float = 0.0) -> torch.Tensor:
-    """Return [1, C, H, W] float32: samples / peak * scale + offset."""
-    import torch
-
-    planes = torch.from_numpy(image.samples.astype(np.float32)).permute(2, 0, 1)[None]
-    return planes / float(np.iinfo(image.samples.dtype).max) * scale + offset
-
-
-def _ms_ssim(a: Image, b: Image, _: str | None) -> float | None:
-    import torch
-    from pytorch_msssim import ms_ssim
-
-    if min(a.width, a.height) < _MIN_SIDE_SSIM:
-        return None
-    with torch.no_grad():
-        return float(ms_ssim(_tensor(a), _tensor(b), data_range=1.0))
-
-
-def _ssimulacra2(a: Image, b: Image, _: str | None) -> float | None:
-    from ssimulacra2 import compute_ssimulacra2
-
-    if min(a.width, a.height) < _MIN_SIDE_SSIMULACRA:
-        return None
-    return float(compute_ssimulacra2(_as_file(a), _as_file(b)))
-
-
-def _as_file(image: Image) -> io.BytesIO:
-    """Return 8-bit pixels as the file the package insists on."""
-    samples = eight_bits(image.samples)
-    out = io.BytesIO()
-    PIL.Image.fromarray(np.ascontiguousarray(samples).squeeze()).save(out, "ppm")
-    return out
-
-
-def _by_network(scale: float, offset: float) -> Measure:
-    """Return a metric that a TorchScript module computes from two float tensors [1, 3, H, W]."""
-
-    def measure(a: Image, b: Image, file: str | None) -> float:
-        import torch
-
-        tensors = [_tensor(i, scale, offset).expand(-1, 3, -1, -1) for i in (a, b)]
-        try:
-            with torch.no_grad():
-                return float(_load(str(file))(*tensors))
-        except RuntimeError as exc:
-            raise ModelError(f"{file}: does not compute a metric ({exc}); see codec eval --help") from exc
-
-    return measure
-
-
-@lru_cache(maxsize=4)
-def _load(file: str) -> torch.jit.ScriptModule:
-    import torch
-
-    try:
-        with warnings.catch_warnings():  # deprecated, but the one format that holds a network without its source
-            warnings.simplefilter("ignore", DeprecationWarning)
-            return torch.jit.load(file, map_location="cpu").eval()
-    except (RuntimeError, ValueError, OSError) as exc:
-        raise ModelError(f"{file}: not a TorchScript file; see codec eval --help") from exc
-
-
-METRICS = {
-    metric.name: metric
-    for metric in (
-        Metric(
-            "psnr",
-            _psnr,
-            "10 log10(255^2 / MSE) over all samples of R, G and B of one picture (gray pictures: of the one channel)",
-        ),
-        Metric("mse", _mse, "mean squared error over all samples; 16-bit pictures are scaled to 0..255"),
-        Metric(
-            "ms-ssim",
-            _ms_ssim,
-            "five scales, 11-pixel Gaussian window, mean over R, G and B; no value below 161 pixels a side",
-            needs="pytorch-msssim",
-        ),
-        Metric(
-            "ssimulacra2",
-            _ssimulacra2,
-            "by the ssimulacra2 package (numpy; not libjxl's tool), sRGB assumed; no value below 8 pixels a side",
-            needs="ssimulacra2",
-        ),
-        Metric("lpips", _by_network(2.0, -1.0), "by the network that was given, pixels in -1..1", weights=True),
-        Metric("dists", _by_network(1.0, 0.0), "by the network that was given, pixels in 0..1", weights=True),
-    )
-}
+    needed = [package for name in names for package in medium.metrics[name].packages]
+    return {package: metadata.version(package) for package in dict.fromkeys(needed)}

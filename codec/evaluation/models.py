@@ -33,7 +33,7 @@ def model_family(info: checkpoint.ModelInfo, name: str) -> Family:
         return Codec(
             f"{info.system} version {info.version}, model {info.name} {info.digest[:16]}",
             keywords,
-            lambda image: api.encode(image, model=name, **keywords),
+            lambda signal: api.encode(signal, model=name, **keywords),
             lambda data: api.decode(data, device=device, max_pixels=UNLIMITED, max_memory=UNLIMITED),
             estimate,
         )

@@ -1,11 +1,12 @@
 """What an evaluation leaves in its folder beside `results.jsonl`, and the table at its end.
 
 results.csv           one row a file and setting, as in results.jsonl, for spreadsheets
-curves.csv            one row a point: the means that curves consist of
+curves.csv            one row a point: the means that curves consist of; rates are `bpp` of pictures, `kbps` of sound
 summary/<curve>.json  one curve in CompressAI's schema: `{"name", "description", "results": {"bpp": [...],
                       "psnr-rgb": [...], "ms-ssim-rgb": [...], "encoding_time": [...], "decoding_time": [...]}}`,
                       what `python -m compressai.utils.plot -f summary/*.json` and similar scripts read. Metrics it
-                      does not know have our names. A metric that some point lacks is left out.
+                      does not know have our names. A metric that some point lacks is left out. Of sound, `kbps` and
+                      `psnr` stand for the first two, and durations let times become times real time.
 summary.json          all of these curves, the BD table (every curve against the anchor), conventions, facts and
                       the command line
 """
@@ -23,12 +24,13 @@ from typing import Any
 
 from codec.atomic import atomic_path
 from codec.evaluation.comparison import compare, compare_all
+from codec.evaluation.medium import medium_called
 from codec.evaluation.results import Curve, Evaluation, Row
-from codec.evaluation.scales import scale_of
-from codec.rate import bits_per_pixel
+from codec.evaluation.rows import fields_of
+from codec.evaluation.scales import RATES, scale_of
 
-_COMPRESSAI = {"psnr": "psnr-rgb", "ms-ssim": "ms-ssim-rgb"}
-_TABLE_LEAVES_OUT = ("ms-ssim", "psnr-of-mean-mse")  # near duplicates; summary.json and the report have them
+_COMPRESSAI = {"image": {"psnr": "psnr-rgb", "ms-ssim": "ms-ssim-rgb"}}  # its names for ours
+_TABLE_LEAVES_OUT = ("ms-ssim", "psnr-of-mean-mse", "snr", "si-sdr", "stft")  # near duplicates; summary.json has them
 
 
 def write_outputs(folder: Path, evaluation: Evaluation, rows: Sequence[Row], anchor: str | None) -> dict[str, Any]:
@@ -47,7 +49,7 @@ def write_outputs(folder: Path, evaluation: Evaluation, rows: Sequence[Row], anc
     for name, curve in names.items():
         _write(curves / name, _json({key: curve[key] for key in ("name", "description", "results")}))
     _write(folder / "summary.json", _json(document))
-    _write(folder / "results.csv", _rows_csv(rows))
+    _write(folder / "results.csv", _rows_csv(rows, evaluation.media))
     _write(folder / "curves.csv", _curves_csv(evaluation))
     return document
 
@@ -64,7 +66,7 @@ def summarize(evaluation: Evaluation, anchor: str | None) -> dict[str, Any]:
         "command": evaluation.command,
         "anchor": anchor,
         "metrics": list(evaluation.metrics),
-        "curves": [_compressai(curve) for curve in evaluation.curves],
+        "curves": [_compressai(curve, evaluation.media) for curve in evaluation.curves],
         "bd": [_delta(evaluation, anchor, curve, metric) for curve in evaluation.curves if anchor
                and curve.name != anchor for metric in evaluation.metrics],
         "conventions": evaluation.conventions,
@@ -72,12 +74,13 @@ def summarize(evaluation: Evaluation, anchor: str | None) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _compressai(curve: Curve) -> dict[str, Any]:
-    columns: dict[str, list[float | None]] = {"bpp": [point.bpp for point in curve.points]}
+def _compressai(curve: Curve, media: str) -> dict[str, Any]:
+    columns: dict[str, list[float | None]] = {RATES[media].name: [point.rate for point in curve.points]}
     for name in curve.points[0].metrics:
-        columns[_COMPRESSAI.get(name, name)] = [point.metrics.get(name) for point in curve.points]
+        columns[_COMPRESSAI.get(media, {}).get(name, name)] = [point.metrics.get(name) for point in curve.points]
     columns["encoding_time"] = [point.encode_seconds for point in curve.points]
     columns["decoding_time"] = [point.decode_seconds for point in curve.points]
+    columns["duration"] = [point.duration for point in curve.points]
     return {
         "name": curve.name,
         "description": curve.description,
@@ -100,10 +103,11 @@ def table(evaluation: Evaluation, anchor: str | None) -> str:
     """Return the result for people: rates, and BD-rate and gain against the anchor with their overlap."""
     metrics = [name for name in evaluation.metrics if name not in _TABLE_LEAVES_OUT]
     reasons: dict[str, int] = {}
-    lines = [["curve", "kind", "bpp", *(scale_of(name).title for name in metrics)]]
+    unit = RATES[evaluation.media]
+    lines = [["curve", "kind", unit.name, *(scale_of(name).title for name in metrics)]]
     for curve in evaluation.curves:
-        low, high = curve.points[0].bpp, curve.points[-1].bpp
-        cells = [curve.name, curve.kind, f"{low:.3f}" if len(curve.points) == 1 else f"{low:.3f}..{high:.3f}"]
+        low, high = (f"{curve.points[end].rate:.{unit.digits - 1}f}" for end in (0, -1))
+        cells = [curve.name, curve.kind, low if len(curve.points) == 1 else f"{low}..{high}"]
         for metric in metrics if anchor else []:
             cells.append("anchor" if curve.name == anchor else _cell(evaluation, anchor, curve, metric, reasons))
         lines.append(cells)
@@ -126,14 +130,14 @@ def _aligned(lines: Sequence[Sequence[str]]) -> list[str]:
     return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=False)).rstrip() for line in lines]
 
 
-def _rows_csv(rows: Iterable[Row]) -> str:
-    flat = []
+def _rows_csv(rows: Iterable[Row], media: str) -> str:
+    flat, medium = [], medium_called(media)
     for row in rows:
-        fields = asdict(row)
+        fields = fields_of(row)
         measured = fields.pop("metrics")
         fields["options"] = " ".join(f"{key}={value}" for key, value in row.options.items())
-        rate = None if row.error else bits_per_pixel(row.bytes, row.width, row.height)
-        flat.append(fields | {"bpp": rate} | measured)
+        rate = None if row.error else medium.rate_of(row.bytes, row.size)
+        flat.append(fields | {medium.rate.name: rate} | measured)
     return _csv(flat)
 
 
@@ -142,9 +146,13 @@ def _curves_csv(evaluation: Evaluation) -> str:
     for curve in evaluation.curves:
         for point in curve.points:
             fields = asdict(point)
-            measured = fields.pop("metrics")
-            head = {"curve": curve.name, "kind": curve.kind}
-            flat.append(head | fields | measured | {"description": curve.description})
+            measured, rate = fields.pop("metrics"), fields.pop("rate")
+            if fields["duration"] is None:
+                del fields["duration"]
+            head = {"curve": curve.name, "kind": curve.kind, "setting": fields.pop("setting")}
+            flat.append(
+                head | {RATES[evaluation.media].name: rate} | fields | measured | {"description": curve.description}
+            )
     return _csv(flat)
 
 

@@ -1,7 +1,8 @@
 """Curves that others published, to lay over our own. They are read, never run.
 
 The file is a JSON object: name -> `bpp` and `psnr_rgb`, and where known `psnr_rgb_from_mean_mse`, `ms_ssim_rgb`,
-`ms_ssim_db_rgb`, `encoding_time_s`, `decoding_time_s` (lists of the same length), `label`, `averaging`, `source`.
+`ms_ssim_db_rgb`, `encoding_time_s`, `decoding_time_s` (lists of the same length), `label`, `averaging`, `source`. Of
+sound, `kbps` and metrics under our names (`psnr`, `pesq`) stand for the first five.
 """
 
 from __future__ import annotations
@@ -13,16 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from codec.errors import MediaError
-from codec.evaluation.metrics import to_db
+from codec.evaluation.medium import Medium
 from codec.evaluation.results import Curve, Point
 from codec.evaluation.scales import finite
-
-_LISTS = {  # in the file -> metric of a point
-    "psnr_rgb": "psnr",
-    "psnr_rgb_from_mean_mse": "psnr-of-mean-mse",
-    "ms_ssim_rgb": "ms-ssim",
-    "ms_ssim_db_rgb": "ms-ssim-db",
-}
 
 
 def parse_published(text: str) -> tuple[str, list[str]]:
@@ -39,7 +33,7 @@ def parse_published(text: str) -> tuple[str, list[str]]:
     return text, []
 
 
-def load_published(path: str, names: Sequence[str]) -> list[Curve]:
+def load_published(path: str, names: Sequence[str], medium: Medium) -> list[Curve]:
     """Return curves of a file by their names in it.
 
     Raises:
@@ -59,28 +53,31 @@ def load_published(path: str, names: Sequence[str]) -> list[Curve]:
             near = [key for key in found if name in key] or difflib.get_close_matches(name, found, 5, 0.4) or found
             raise ValueError(f"{path} has no curve {name!r}; perhaps {', '.join(list(near)[:12])}")
     try:
-        return [_curve(name, found[name]) for name in names]
+        return [_curve(name, found[name], medium) for name in names]
     except (KeyError, TypeError, ValueError, IndexError) as exc:
-        raise MediaError(f"{path}: not curves of bpp and psnr_rgb ({exc!r})") from exc
+        wanted = f"{medium.rate.name} and {next(iter(medium.published))}"
+        raise MediaError(f"{path}: not curves of {wanted} ({exc!r})") from exc
 
 
-def _curve(name: str, raw: dict[str, Any]) -> Curve:
-    count = len(raw["bpp"])
+def _curve(name: str, raw: dict[str, Any], medium: Medium) -> Curve:
+    rates = raw[medium.rate.name]
+    count = len(rates)
 
     def column(key: str) -> list[float | None]:
         values = [finite(value) for value in raw.get(key) or []]
         if values and len(values) != count:
-            raise ValueError(f"{name}: {len(values)} values of {key} for {count} of bpp")
+            raise ValueError(f"{name}: {len(values)} values of {key} for {count} rates")
         return values or [None] * count
 
-    columns = {metric: column(key) for key, metric in _LISTS.items() if raw.get(key)}
-    if "ms-ssim" in columns and "ms-ssim-db" not in columns:
-        columns["ms-ssim-db"] = [None if value is None else to_db(value) for value in columns["ms-ssim"]]
+    columns = {metric: column(key) for key, metric in medium.published.items() if raw.get(key)}
+    for metric, derived in medium.derived.items():
+        if derived.of in columns and metric not in columns:
+            columns[metric] = [None if value is None else derived.convert(value) for value in columns[derived.of]]
     encode, decode = column("encoding_time_s"), column("decoding_time_s")
     points = [
         Point(
             setting=f"point {i + 1}",
-            bpp=float(raw["bpp"][i]),
+            rate=float(rates[i]),
             metrics={metric: values[i] for metric, values in columns.items()},
             encode_seconds=encode[i],
             decode_seconds=decode[i],
@@ -89,4 +86,4 @@ def _curve(name: str, raw: dict[str, Any]) -> Curve:
     ]
     facts = [raw.get("label") or name, *(str(raw[key]) for key in ("source", "averaging", "note") if raw.get(key))]
     description = "published, not run here: " + "; ".join(facts)
-    return Curve(name, "published", description, tuple(sorted(points, key=lambda point: point.bpp)))
+    return Curve(name, "published", description, tuple(sorted(points, key=lambda point: point.rate)))

@@ -35,6 +35,6 @@ def _measured(evaluation: Evaluation, curve: Curve) -> dict:
             deltas[anchor.name] = round(found.rate, 1)
     return {
         "data": f"{', '.join(evaluation.facts['data'])}, {evaluation.facts['files']} files",
-        "points": [[p.setting, round(p.bpp, 4), round(p.metrics[METRIC], 2)] for p in curve.points],
+        "points": [[p.setting, round(p.rate, 4), round(p.metrics[METRIC], 2)] for p in curve.points],
         "bd_rate": deltas,
     }

@@ -22,11 +22,12 @@ class Row:
         setting: what varies along the curve, `q=50`; empty for lossless codecs.
         version: of the encoder, `Pillow 13.0.0, libavif 1.3.0`; for our models system, version and digest.
         options: every option the encoder was given, defaults included.
-        width, height: in pixels.
+        size: of the signal, what rates are worked out from: `width`, `height` in pixels, or `channels`, `sample_rate`
+            (Hz) and `samples` (a channel). In files these keys stand beside the others.
         bytes: size of the coded file, everything included.
         coded: SHA-256 of the coded file, hexadecimal: two runs that agree on it agree on everything but times.
-        metrics: by name (`psnr`, `mse`, `ms-ssim`, `ssimulacra2`, ...); None for an infinite PSNR, as JSON has no
-            infinity, and where a metric is not defined.
+        metrics: by name (`psnr`, `mse`, `ms-ssim`, `pesq`, ...); None for an infinite PSNR, as JSON has no infinity,
+            and where a metric is not defined.
         estimated_bytes: what RateMeter counts for the symbols, container left out; None for other codecs.
         encode_seconds, decode_seconds: median of the runs after a warm-up.
         encode_peak, decode_peak: peak resident bytes of the process while it worked, None where not measured.
@@ -39,8 +40,7 @@ class Row:
     setting: str
     version: str = ""
     options: dict[str, Any] = field(default_factory=dict)
-    width: int = 0
-    height: int = 0
+    size: dict[str, int] = field(default_factory=dict)
     bytes: int = 0
     coded: str = ""
     metrics: dict[str, float | None] = field(default_factory=dict)
@@ -58,22 +58,28 @@ class Point:
 
     Attributes:
         setting: `q=50`.
-        bpp: mean of the files' bits per pixel.
-        metrics: `psnr` (mean of per-image PSNR, dB), `psnr-of-mean-mse` (dB), `ms-ssim` (mean), `ms-ssim-db` (of the
+        rate: mean of the files' rates, in bits per pixel or kilobits per second.
+        metrics: `psnr` (mean of per-file PSNR, dB), `psnr-of-mean-mse` (dB), `ms-ssim` (mean), `ms-ssim-db` (of the
             mean), `ssimulacra2`, ...; None where not finite (lossless).
         encode_seconds, decode_seconds: mean seconds a file; None for published curves without them.
         encode_peak, decode_peak: largest of the files, bytes.
         files: how many were averaged.
+        duration: mean seconds of the signals; None for what has no duration.
     """
 
     setting: str
-    bpp: float
+    rate: float
     metrics: dict[str, float | None]
     encode_seconds: float | None = None
     decode_seconds: float | None = None
     encode_peak: int | None = None
     decode_peak: int | None = None
     files: int = 0
+    duration: float | None = None
+
+    def times_real_time(self, seconds: float | None) -> float | None:
+        """Return how many seconds of signal are done in a second; None where there is no such thing."""
+        return self.duration / seconds if self.duration and seconds else None
 
 
 @dataclass(frozen=True)
@@ -104,6 +110,7 @@ class Evaluation:
         conventions: heading -> text, how each number was obtained.
         command: the command line that repeats it.
         facts: machine, processes, threads, versions, number of files, failures: label -> text.
+        media: kind of signal, `image` or `audio`.
     """
 
     curves: tuple[Curve, ...]
@@ -111,3 +118,4 @@ class Evaluation:
     conventions: dict[str, str]
     command: str
     facts: dict[str, Any]
+    media: str = "image"

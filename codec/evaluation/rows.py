@@ -8,10 +8,13 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from codec.atomic import atomic_path
 from codec.errors import CorruptError
 from codec.evaluation.results import Row
+
+_SIZES = ("width", "height", "channels", "sample_rate", "samples")  # what sizes of signals consist of
 
 
 def load_rows(path: Path) -> list[Row]:
@@ -26,7 +29,9 @@ def load_rows(path: Path) -> list[Row]:
     rows = []
     for number, line in enumerate(lines, 1):
         try:
-            rows.append(Row(**json.loads(line)))
+            fields = json.loads(line)
+            size = {key: fields.pop(key) for key in _SIZES if key in fields}
+            rows.append(Row(**fields, size=size))
         except (ValueError, TypeError) as exc:
             raise CorruptError(f"{path}, line {number} is not a result; remove it or choose another -o") from exc
     return rows
@@ -51,5 +56,13 @@ def appending(path: Path) -> Iterator[Callable[[Row], None]]:
         yield append
 
 
+def fields_of(row: Row) -> dict[str, Any]:
+    """Return a row as it is stored: what its size consists of stands beside the other fields."""
+    fields: dict[str, Any] = {}
+    for key, value in asdict(row).items():
+        fields |= value if key == "size" else {key: value}
+    return fields
+
+
 def _line(row: Row) -> str:
-    return json.dumps(asdict(row), allow_nan=False) + "\n"
+    return json.dumps(fields_of(row), allow_nan=False) + "\n"

@@ -1,4 +1,7 @@
-"""The scales of all metrics: names, units, digits, and which way is up. Measured ones and those derived from means."""
+"""The scales of rates and metrics: names, units, digits, and which way is up.
+
+A name has one scale, whatever the medium. Metrics are measured ones and those derived from means.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Scale:
-    """A metric as readers meet it.
+    """A metric, or a rate, as readers meet it.
 
     Attributes:
         name: in the evaluation, `ms-ssim-db`.
@@ -39,7 +42,20 @@ SCALES = (
     Scale("ssimulacra2", "SSIMULACRA 2", "", 2),
     Scale("lpips", "LPIPS", "", 4, falling=True),
     Scale("dists", "DISTS", "", 4, falling=True),
+    Scale("snr", "SNR", "dB", 2),
+    Scale("si-sdr", "SI-SDR", "dB", 2),
+    Scale("mel", "log-mel distance", "", 3, falling=True),
+    Scale("stft", "STFT distance", "", 3, falling=True),
+    Scale("visqol", "ViSQOL", "MOS", 2),
+    Scale("pesq", "PESQ-WB", "MOS", 2),
+    Scale("stoi", "STOI", "", 3),
+    Scale("visqol-speech", "ViSQOL speech", "MOS", 2),
+    Scale("dnsmos", "DNSMOS", "MOS", 2),
 )
+RATES = {  # medium -> its rate; the name is that of columns and keys in results
+    "image": Scale("bpp", "bits per pixel", "bpp", 4),
+    "audio": Scale("kbps", "kilobits per second", "kbit/s", 2),
+}
 
 
 def scale_of(name: str) -> Scale:

@@ -1,20 +1,20 @@
-"""Pictures to look at: a few files as every codec decodes them, at rates that match."""
+"""Pictures to look at and sounds to listen to: a few files as every codec decodes them, at rates that match."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
 
-from codec.evaluation.measure import Job, pixels_of
+from codec.evaluation.measure import Job, signal_of
+from codec.evaluation.medium import Medium
 from codec.evaluation.metrics import compare
-from codec.evaluation.report.pictures import Decoded, Picture
+from codec.evaluation.report.exhibits import Decoded, Exhibit
 from codec.evaluation.results import Row
-from codec.rate import bits_per_pixel
 
-RATES = 3  # a picture and codec is shown at
+RATES = 3  # a file and codec is shown at
 
 
-def choose(jobs: Sequence[Job], rows: Sequence[Row], files: Sequence[str]) -> dict[str, list[Job]]:
+def choose(jobs: Sequence[Job], rows: Sequence[Row], files: Sequence[str], medium: Medium) -> dict[str, list[Job]]:
     """Return for each file what to show of it, by curve and in rising rate.
 
     Of every curve, the settings nearest to a few rates spread evenly (in log rate) over the range that all curves
@@ -25,7 +25,7 @@ def choose(jobs: Sequence[Job], rows: Sequence[Row], files: Sequence[str]) -> di
         rates: dict[str, list[tuple[float, Job]]] = {}
         for job, row in zip(jobs, rows, strict=True):
             if job.file.name == file and row.error is None and row.metrics["psnr"] is not None:
-                rate = bits_per_pixel(row.bytes, row.width, row.height)
+                rate = medium.rate_of(row.bytes, row.size)
                 rates.setdefault(job.curve.name, []).append((math.log(rate), job))
         targets = _targets([[rate for rate, _ in points] for points in rates.values()])
         chosen[file] = []
@@ -43,25 +43,25 @@ def _targets(curves: Sequence[Sequence[float]]) -> list[float]:
     return [low + (high - low) * i / (RATES - 1) for i in range(RATES)]
 
 
-def decode(chosen: dict[str, list[Job]], progress: Callable[[float], None]) -> list[Picture]:
+def decode(chosen: dict[str, list[Job]], medium: Medium, progress: Callable[[float], None]) -> list[Exhibit]:
     """Code and decode again what was chosen.
 
     Args:
-        progress: called with 1 for every picture decoded.
+        progress: called with 1 for every file decoded.
     """
-    pictures = []
+    exhibits = []
     for file, jobs in chosen.items():
         if not jobs:
             continue
-        original = pixels_of(jobs[0].file.path, jobs[0].source)
+        original = signal_of(medium.name, jobs[0].file.path, jobs[0].source)
+        size = medium.size_of(original)
         decoded = []
         for job in jobs:
             codec = job.curve.codec(job.setting)
             data = codec.encode(original)
-            image = codec.decode(data)
-            rate = bits_per_pixel(len(data), original.width, original.height)
-            psnr = compare(original, image, ["psnr"])["psnr"]
-            decoded.append(Decoded(job.curve.name, job.setting, rate, psnr, image))
+            signal = codec.decode(data)
+            psnr = compare(original, signal, ["psnr"])["psnr"]
+            decoded.append(Decoded(job.curve.name, job.setting, medium.rate_of(len(data), size), psnr, signal))
             progress(1.0)
-        pictures.append(Picture(file, original, decoded))
-    return pictures
+        exhibits.append(Exhibit(file, original, decoded))
+    return exhibits

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from codec.errors import MediaError
+from codec.evaluation.medium import MEDIA, Medium, medium_called
+from codec.media.kinds import kind_of
 
 
 @dataclass(frozen=True)
@@ -31,16 +33,18 @@ class SourceFile:
             return ""
 
 
-def find_files(data: Sequence[str]) -> list[SourceFile]:
-    """Return the files named, and those in the folders named, in order of their names within a folder.
+def find_files(data: Sequence[str]) -> tuple[Medium, list[SourceFile]]:
+    """Return what kind of signal the data is, and its files: those named, and those in the folders named.
 
-    Folders are searched to any depth for what Pillow can read; files that are named are taken as they are.
+    Files of a folder are in order of their names. Folders are searched to any depth for pictures and sounds by suffix;
+    files that are named are taken as they are, and where their suffix says nothing, their first bytes decide.
 
     Raises:
-        MediaError: there are none, or two would have the same name in the results.
+        ValueError: there are pictures and sounds.
+        MediaError: there are no files, or two would have the same name in the results.
     """
     found: dict[str, SourceFile] = {}
-    suffixes = _suffixes()
+    suffixes = {suffix: name for name in MEDIA for suffix in medium_called(name).suffixes()}
     for place in data:
         root = Path(place)
         paths = [root]
@@ -54,13 +58,16 @@ def find_files(data: Sequence[str]) -> list[SourceFile]:
                 raise MediaError(f"{found[name].path} and {path} have the same name; evaluate them one by one")
             found.setdefault(name, SourceFile(str(path), name))
     if not found:
-        raise MediaError(f"no pictures in {', '.join(data)}")
-    return list(found.values())
+        raise MediaError(f"no pictures or sounds in {', '.join(data)}")
+    files = list(found.values())
+    return _medium_of(files, suffixes), files
 
 
-def _suffixes() -> set[str]:
-    """Return the suffixes of pictures, with the dot; .lcb files are results, not sources."""
-    import PIL.Image
-
-    known = PIL.Image.registered_extensions()
-    return {suffix for suffix, kind in known.items() if kind in PIL.Image.OPEN and kind not in ("EPS", "LCB")}
+def _medium_of(files: Sequence[SourceFile], suffixes: Mapping[str, str]) -> Medium:
+    first: dict[str, SourceFile] = {}
+    for file in files:
+        first.setdefault(suffixes.get(Path(file.path).suffix.lower()) or kind_of(file.path), file)
+    if len(first) > 1:
+        each = " and ".join(f"{file.path} is {medium_called(name).thing}" for name, file in first.items())
+        raise ValueError(f"{each}; evaluate one kind at a time, for instance by naming the files")
+    return medium_called(next(iter(first)))

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 from codec.errors import CodecError
-from codec.evaluation.metrics import psnr_of_mse, to_db
+from codec.evaluation.medium import Medium
 from codec.evaluation.results import Curve, Point, Row
 from codec.evaluation.runner import Prepared
-from codec.rate import bits_per_pixel
-
-POINT_METRICS = ("psnr", "psnr-of-mean-mse", "ms-ssim-db", "ms-ssim", "ssimulacra2", "lpips", "dists")  # display order
-_DERIVED = {"psnr-of-mean-mse": "mse", "ms-ssim-db": "ms-ssim"}  # what each is computed from
-_NO_MEAN = ("psnr", "mse")  # None is infinity here, and so is the mean; elsewhere None is "not defined" and left out
 
 
 @dataclass(frozen=True)
@@ -63,52 +58,79 @@ def select(rows: Iterable[Row]) -> Selection:
     return Selection({key: [group[file] for file in files] for key, group in alive.items()}, files, errors, failed)
 
 
-def curves_of(selection: Selection, prepared: Sequence[Prepared]) -> list[Curve]:
+def curves_of(selection: Selection, prepared: Sequence[Prepared], medium: Medium) -> list[Curve]:
     """Return the curves that have points, in the order they were asked for."""
-    curves = []
+    curves, comparable = [], _where_defined(selection, medium)
     for curve in prepared:
         name = curve.spec.name
         points = [
-            average(setting, selection.rows[name, setting])
+            average(setting, comparable[name, setting], medium)
             for setting in curve.spec.settings
             if (name, setting) in selection.rows
         ]
         if points:
-            points.sort(key=lambda point: point.bpp)
+            points.sort(key=lambda point: point.rate)
             curves.append(Curve(name, curve.kind, curve.description, tuple(points)))
     return curves
 
 
-def average(setting: str, rows: Sequence[Row]) -> Point:
+def _where_defined(selection: Selection, medium: Medium) -> dict[tuple[str, str], list[Row]]:
+    """Return the rows without values of files for which another setting has none: all means are over the same files.
+
+    PESQ, for instance, may find no speech in what one codec made of a file. A setting without any value of a metric
+    has no say in it.
+    """
+    bare: set[tuple[str, str]] = set()  # file and metric
+    for rows in selection.rows.values():
+        for name in rows[0].metrics:
+            absent = {row.file for row in rows if row.metrics.get(name) is None}
+            if name not in medium.infinite and len(absent) < len(rows):
+                bare |= {(file, name) for file in absent}
+
+    def reduced(row: Row) -> Row:
+        values = {name: None if (row.file, name) in bare else value for name, value in row.metrics.items()}
+        return replace(row, metrics=values)
+
+    return {key: [reduced(row) for row in rows] for key, rows in selection.rows.items()}
+
+
+def average(setting: str, rows: Sequence[Row], medium: Medium) -> Point:
     """Return the means of the rows of one setting."""
-    means = {name: _mean(name, [row.metrics[name] for row in rows]) for name in rows[0].metrics}
+    means = {
+        name: _mean([row.metrics[name] for row in rows], infinite=name in medium.infinite) for name in rows[0].metrics
+    }
     values: dict[str, float | None] = {}
-    for name in POINT_METRICS:
-        if _DERIVED.get(name, name) not in means:
-            continue
-        mean = means[_DERIVED.get(name, name)]
-        convert = {"psnr-of-mean-mse": psnr_of_mse, "ms-ssim-db": to_db}.get(name)
-        values[name] = mean if convert is None or mean is None else convert(mean)
+    for name in medium.columns:
+        derived = medium.derived.get(name)
+        measured = derived.of if derived else name
+        if measured in means:
+            mean = means[measured]
+            values[name] = derived.convert(mean) if derived and mean is not None else mean
+    durations = [medium.duration_of(row.size) for row in rows]
     return Point(
         setting=setting,
-        bpp=fmean(bits_per_pixel(row.bytes, row.width, row.height) for row in rows),
+        rate=fmean(medium.rate_of(row.bytes, row.size) for row in rows),
         metrics=values,
         encode_seconds=fmean(row.encode_seconds for row in rows),
         decode_seconds=fmean(row.decode_seconds for row in rows),
         encode_peak=max((row.encode_peak for row in rows if row.encode_peak), default=None),
         decode_peak=max((row.decode_peak for row in rows if row.decode_peak), default=None),
         files=len(rows),
+        duration=None if None in durations else fmean(durations),
     )
 
 
-def _mean(name: str, values: list[float | None]) -> float | None:
+def _mean(values: list[float | None], *, infinite: bool) -> float | None:
+    """Return the mean of what is known.
+
+    Args:
+        infinite: None is infinity, and so is the mean; else it is "not defined" and left out.
+    """
     known = [value for value in values if value is not None]
-    if not known or (name in _NO_MEAN and len(known) < len(values)):
-        return None
-    return fmean(known)
+    return None if not known or (infinite and len(known) < len(values)) else fmean(known)
 
 
-def point_metrics(curves: Iterable[Curve]) -> tuple[str, ...]:
+def point_metrics(curves: Iterable[Curve], medium: Medium) -> tuple[str, ...]:
     """Return the metrics that the curves run here have, in display order."""
     points = [point for curve in curves if curve.kind != "published" for point in curve.points]
-    return tuple(name for name in POINT_METRICS if any(point.metrics.get(name) is not None for point in points))
+    return tuple(name for name in medium.columns if any(point.metrics.get(name) is not None for point in points))

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 _SOUND = (b"fLaC", b"OggS", b"ID3", b"RF64", b"FORM", b"wvpk", b"MAC ", b"caff", b".snd", b"#!AMR")
+SOUND_SUFFIXES = (".aac", ".aif", ".aifc", ".aiff", ".amr", ".ape", ".au", ".caf", ".flac", ".m4a", ".m4b", ".mp3",
+                  ".oga", ".ogg", ".opus", ".rf64", ".wav", ".wave", ".wv")  # fmt: skip
 _BRANDS = (b"M4A ", b"M4B ", b"mp41", b"mp42", b"isom", b"iso5", b"dash")  # of MP4 files that may be sound
 
 

@@ -15,6 +15,12 @@ _TAPS = 128  # at the lower of the two rates
 _OPTIONS = {"filter_size": str(_TAPS), "kaiser_beta": "12"}  # stop band below -110 dB; FFmpeg's own 32 and 9: -90 dB
 
 
+def resample(samples: np.ndarray, rate: int, to: int) -> np.ndarray:
+    """Return [channels, n] samples at another rate, float32, all at once; see `Resampler`."""
+    resampler = Resampler(rate, to, len(samples))
+    return np.concatenate([resampler.push(np.asarray(samples, np.float32)), resampler.finish()], axis=1)
+
+
 class Resampler:
     """Change the sample rate of a stream.
 

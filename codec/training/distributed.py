@@ -44,6 +44,21 @@ def average_gradients(model: nn.Module) -> None:
         gradient.copy_(part.view_as(gradient))
 
 
+def sums(*values: torch.Tensor) -> list[torch.Tensor]:
+    """Return tensors added up over the processes."""
+    if size() > 1:
+        for value in values:
+            torch.distributed.all_reduce(value)
+    return list(values)
+
+
+def from_first(value: torch.Tensor) -> torch.Tensor:
+    """Return the tensor that the first process has."""
+    if size() > 1:
+        torch.distributed.broadcast(value, 0)
+    return value
+
+
 def wait() -> None:
     """Return when all processes are here: none may leave while another still talks to it."""
     if size() > 1:

@@ -94,22 +94,25 @@ def train(run: Run, data: Dataset, folder: Path, *, report: Report, workers: int
 
 @torch.no_grad()
 def validate(run: Run, data: Dataset, held_out: list[int]) -> list[dict[str, float]]:
-    """Return rate and PSNR of the mean error (dB) of the averaged weights on held-out crops, at five qualities."""
+    """Return rate, PSNR of the mean error (dB) and what else `System.loss` returns, of the averaged weights on held-out
+    crops, at five qualities.
+    """
     present = {name: value.clone() for name, value in run.model.state_dict().items()}
     run.model.load_state_dict(run.average)
     torch.manual_seed(0)
     out, unit = [], run.model.rate_name
     for quality in _QUALITIES:
-        rate, mse = 0.0, 0.0
+        means: dict[str, float] = {}
         for start in range(0, len(held_out), 8):
             crops = data.centres(held_out[start : start + 8])
             losses = run.model.loss(
                 data.signal(crops, run.device), t=torch.full((len(crops),), quality, device=run.device)
             )
-            rate += float(losses[unit]) * len(crops) / len(held_out)
-            mse += float(losses["mse"]) * len(crops) / len(held_out)
-        psnr = 10 * math.log10(run.model.peak**2 / mse)
-        out.append({"quality": quality, unit: round(rate, 4), "psnr": round(psnr, 3)})
+            for name, value in losses.items():
+                means[name] = means.get(name, 0.0) + float(value) * len(crops) / len(held_out)
+        psnr = 10 * math.log10(run.model.peak**2 / means.pop("mse"))
+        figures = {unit: means.pop(unit), "psnr": psnr} | means
+        out.append({"quality": quality} | {name: round(value, 4) for name, value in figures.items()})
     run.model.load_state_dict(present)
     return out
 

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 STEPS = {1: 0, 2: 8, 3: 16, 4: 32, 5: 48, 6: 64, 7: 96, 8: 128, 9: 256, 10: 512}  # by effort
-_ANNEALING_SHARE = 0.6  # of the steps
-_ANNEALING_RATE, _SETTLING_RATE = 0.02, 0.015  # Adam's step, in quantization steps
+_ANNEALING_SHARE = 0.8  # of the steps
+_ANNEALING_RATE, _SETTLING_RATE = 0.012, 0.008  # Adam's step, in quantization steps
 _TEMPERATURE = (0.5, 0.05)  # of the annealing, first and last
-_SHARPNESS = (4.0, 12.0)  # of the soft rounding, first and last
+_SHARPNESS = (8.0, 16.0)  # of the soft rounding, first and last
 
 Cost = Callable[[Tensor], Tensor]
 

@@ -15,6 +15,7 @@ from codec.evaluation.results import Curve
 from codec.evaluation.scales import finite
 
 MINUS = "\N{MINUS SIGN}"
+TIMES = "\N{MULTIPLICATION SIGN}"
 
 # Okabe & Ito, "Color Universal Design" (2008), moved until each has a contrast of 3:1 against the page and any two
 # differ by 14 in CIELAB for normal sight and for each of the three kinds of colour blindness (a test holds that).

@@ -13,61 +13,59 @@ import hashlib
 import json
 from collections.abc import Sequence
 from html import escape
-from importlib.resources import files
 from pathlib import Path
 from string import Template
 from typing import Any
 
 from codec.atomic import atomic_path
 from codec.evaluation.comparison import LOW_OVERLAP, Comparison, Comparisons, compare_all, is_lossless
-from codec.evaluation.report import tables
+from codec.evaluation.report import pictures, sounds, tables
 from codec.evaluation.report.appearance import DARK, LIGHT, styles
-from codec.evaluation.report.pictures import Picture, check_sizes, data_uri, detailed_crop
+from codec.evaluation.report.asset import asset
+from codec.evaluation.report.exhibits import Exhibit
 from codec.evaluation.results import Evaluation, Point
-from codec.evaluation.scales import finite, scale_of
+from codec.evaluation.scales import RATES, finite, scale_of
 
-_SCRIPTS = ("chart.js", "tables.js", "viewer.js", "report.js")
+_SHOWS = {"image": pictures, "audio": sounds}
 
 
-def write_report(evaluation: Evaluation, pictures: Sequence[Picture], path: Path, *, anchor: str | None = None) -> None:
+def write_report(evaluation: Evaluation, exhibits: Sequence[Exhibit], path: Path, *, anchor: str | None = None) -> None:
     """Write an evaluation as one HTML file.
 
-    The same evaluation and pictures give the same bytes.
+    The same evaluation and exhibits give the same bytes.
 
     Args:
-        pictures: for the crop viewer; may be empty.
+        exhibits: files to look at or to listen to; may be empty.
         anchor: name of the curve that BD-rates are first shown against; one is chosen without it.
 
     Raises:
         MediaError: a decoded picture does not have the size of its original.
         RateError: there is no curve called `anchor`.
     """
-    page = render(evaluation, pictures, anchor=anchor).encode()
+    page = render(evaluation, exhibits, anchor=anchor).encode()
     with atomic_path(path, overwrite=True) as temporary:
         temporary.write_bytes(page)
 
 
-def render(evaluation: Evaluation, pictures: Sequence[Picture], *, anchor: str | None = None) -> str:
+def render(evaluation: Evaluation, exhibits: Sequence[Exhibit], *, anchor: str | None = None) -> str:
     """Return the page as text; see `write_report`."""
     comparisons = compare_all(evaluation, anchor)
-    style = _palette() + _asset("report.css")
-    script = "\n".join(_asset(name) for name in _SCRIPTS)
-    return Template(_asset("template.html")).substitute(
+    show = _SHOWS[evaluation.media]
+    style = _palette() + asset("report.css")
+    script = "\n".join(asset(name) for name in ("chart.js", "tables.js", show.SCRIPT, "report.js"))
+    return Template(asset("template.html")).substitute(
         title=escape(tables.title(evaluation)),
-        policy=f"default-src 'none'; img-src data:; style-src {_digest(style)}; script-src {_digest(script)}",
+        policy=f"default-src 'none'; {show.POLICY}; style-src {_digest(style)}; script-src {_digest(script)}",
         style=style,
         summary=tables.summary(evaluation),
         comparisons=tables.comparisons(evaluation, comparisons),
         points=tables.points(evaluation),
-        pictures=_pictures(pictures),
+        rate=tables.rate_note(evaluation),
+        exhibits=show.section(exhibits),
         conventions=tables.conventions(evaluation),
         data=_json(_data(evaluation, comparisons)),
         script=script,
     )
-
-
-def _asset(name: str) -> str:
-    return (files("codec.evaluation.report") / "assets" / name).read_text(encoding="utf-8")
 
 
 def _palette() -> str:
@@ -98,7 +96,9 @@ def _data(evaluation: Evaluation, comparisons: Comparisons) -> dict[str, Any]:
         }
         for curve, style in zip(evaluation.curves, styles(evaluation.curves), strict=True)
     ]
+    rate = RATES[evaluation.media]
     return {
+        "rate": {"label": rate.label, "unit": rate.unit, "digits": rate.digits},
         "metrics": [
             {"label": m.label, "title": m.title, "unit": m.unit, "digits": m.digits, "falling": m.falling}
             for m in metrics
@@ -111,12 +111,13 @@ def _data(evaluation: Evaluation, comparisons: Comparisons) -> dict[str, Any]:
 def _point(point: Point, metrics: Sequence[str]) -> dict[str, Any]:
     values = {
         "setting": point.setting,
-        "bpp": _short(point.bpp),
+        "rate": _short(point.rate),
         "values": [_short(point.metrics.get(name)) for name in metrics],
         "encode": _short(point.encode_seconds),
         "decode": _short(point.decode_seconds),
         "encodePeak": point.encode_peak,
         "decodePeak": point.decode_peak,
+        "duration": _short(point.duration),
     }
     return {name: value for name, value in values.items() if value is not None}
 
@@ -157,22 +158,3 @@ def _short(value: float | None) -> float | None:
     """Return a number at six significant digits, as many as anything here is worth."""
     value = finite(value)
     return None if value is None else float(f"{value:.6g}")
-
-
-def _pictures(pictures: Sequence[Picture]) -> str:
-    """Return a contact sheet of crops, which the script turns into the viewer."""
-    return "\n".join(_sheet(picture) for picture in pictures)
-
-
-def _sheet(picture: Picture) -> str:
-    check_sizes(picture)
-    original, icc = picture.original, picture.original.metadata.get("icc")
-    crop = detailed_crop(original)
-    caption = f"{crop.width}x{crop.height} pixels at ({crop.x}, {crop.y}) of {original.width}x{original.height}"
-    shown = [tables.crop_figure(data_uri(crop.of(original), icc), crop)]
-    shown += [tables.crop_figure(data_uri(crop.of(d.image), icc), crop, d) for d in picture.decoded]
-    return (
-        f'<details class="sheet" data-file="{escape(picture.file)}" data-crop="{caption}" open>'
-        f"<summary>{escape(picture.file)} <span>{caption}</span></summary>"
-        f'<div class="crops">{"".join(shown)}</div></details>'
-    )

@@ -9,51 +9,24 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
+from string import Template
 
 import numpy as np
 import PIL.Image
 
 from codec.errors import MediaError
+from codec.evaluation.report.asset import asset
+from codec.evaluation.report.exhibits import Decoded, Exhibit
 from codec.media.image import Image, eight_bits
 
+SCRIPT = "viewer.js"
+POLICY = "img-src data:"
 CROP = 384  # pixels; two fit beside each other on a laptop, one on a telephone
 _STEP = 8  # pixels between the places that are tried
 _EDGE_CAP = 48  # 8-bit levels: beyond it an edge counts no more, or one bright outline outweighs a field of texture
-
-
-@dataclass(frozen=True)
-class Decoded:
-    """What one codec made of a picture.
-
-    Attributes:
-        curve: name of the curve in the evaluation, `avif:speed=6`.
-        setting: `q=50`.
-        bpp: of this file, bits per pixel.
-        psnr: of this file, dB; None without loss.
-        image: as decoded, the size of the original.
-    """
-
-    curve: str
-    setting: str
-    bpp: float
-    psnr: float | None
-    image: Image
-
-
-@dataclass(frozen=True)
-class Picture:
-    """An original and what the codecs made of it.
-
-    Attributes:
-        file: name of the original, relative to the folder that was given.
-        original: as read.
-        decoded: in the order of the curves, within a curve in rising rate.
-    """
-
-    file: str
-    original: Image
-    decoded: list[Decoded]
 
 
 @dataclass(frozen=True)
@@ -95,12 +68,44 @@ def data_uri(image: Image, icc: bytes | None = None) -> str:
     return "data:image/webp;base64," + base64.b64encode(out.getvalue()).decode()
 
 
-def check_sizes(picture: Picture) -> None:
+def section(exhibits: Sequence[Exhibit]) -> str:
+    """Return contact sheets of crops, which the script turns into the viewer."""
+    return Template(asset("pictures.html")).substitute(sheets="\n".join(map(_sheet, exhibits)))
+
+
+def _sheet(picture: Exhibit) -> str:
+    check_sizes(picture)
+    original, icc = picture.original, picture.original.metadata.get("icc")
+    crop = detailed_crop(original)
+    caption = f"{crop.width}x{crop.height} pixels at ({crop.x}, {crop.y}) of {original.width}x{original.height}"
+    shown = [_figure(data_uri(crop.of(original), icc), crop)]
+    shown += [_figure(data_uri(crop.of(d.signal), icc), crop, d) for d in picture.decoded]
+    return (
+        f'<details class="sheet" data-file="{escape(picture.file)}" data-crop="{caption}" open>'
+        f"<summary>{escape(picture.file)} <span>{caption}</span></summary>"
+        f'<div class="crops">{"".join(shown)}</div></details>'
+    )
+
+
+def _figure(uri: str, crop: Crop, decoded: Decoded | None = None) -> str:
+    """Return a crop with its caption; the script reads what it needs from the attributes."""
+    size = f'width="{crop.width}" height="{crop.height}" loading="lazy"'
+    if decoded is None:
+        return f'<figure><img src="{uri}" alt="original" {size}><figcaption>original</figcaption></figure>'
+    name, quality = escape(decoded.name), decoded.quality
+    return (
+        f'<figure data-curve="{escape(decoded.curve)}" data-setting="{escape(decoded.setting)}" '
+        f'data-bpp="{decoded.rate:.6g}" data-quality="{quality}"><img src="{uri}" alt="{name}" {size}>'
+        f"<figcaption>{name}<br>{decoded.rate:.3f} bpp, {quality}</figcaption></figure>"
+    )
+
+
+def check_sizes(picture: Exhibit) -> None:
     """Raise MediaError when a decoded picture does not have the size of its original."""
     size = picture.original.samples.shape
     for decoded in picture.decoded:
-        if decoded.image.samples.shape[:2] != size[:2]:
+        if decoded.signal.samples.shape[:2] != size[:2]:
             raise MediaError(
-                f"{picture.file} by {decoded.curve} {decoded.setting}: {decoded.image!r} is not the size of "
+                f"{picture.file} by {decoded.curve} {decoded.setting}: {decoded.signal!r} is not the size of "
                 f"{picture.original!r}; show pictures that were decoded whole"
             )

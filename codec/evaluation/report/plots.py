@@ -13,7 +13,7 @@ from codec.errors import MissingPackageError
 from codec.evaluation.comparison import is_lossless
 from codec.evaluation.report.appearance import LIGHT, SHAPES, styles
 from codec.evaluation.results import Curve, Evaluation
-from codec.evaluation.scales import Scale, finite, scale_of
+from codec.evaluation.scales import RATES, Scale, finite, scale_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -70,15 +70,16 @@ def _save(figure: Figure, path: Path) -> Path:
 
 
 def _draw(axes: Axes, evaluation: Evaluation, metric: Scale) -> None:
+    rate = RATES[evaluation.media]
     for curve, style in zip(evaluation.curves, styles(evaluation.curves), strict=True):
         if is_lossless(curve):
             # A line at 12 bits per pixel would press everything else together; the legend says where it lies.
-            axes.plot([], [], " ", label=_literal(f"{curve.name}: lossless, {curve.points[0].bpp:.2f} bpp"))
+            axes.plot([], [], " ", label=_literal(f"{curve.name}: lossless, {curve.points[0].rate:.2f} {rate.unit}"))
         elif points := _points(curve, metric):
             _plot(axes, curve, style, points)
     axes.set_xscale("log")
     _name_ticks(axes)
-    axes.set_xlabel("bits per pixel (size of the file)")
+    axes.set_xlabel(f"{rate.label} (size of the file)")
     axes.set_ylabel(metric.title)
     axes.grid(True, which="major", color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
@@ -114,8 +115,8 @@ def _name_ticks(axes: Axes) -> None:
 def _points(curve: Curve, metric: Scale) -> list[tuple[float, float]]:
     if is_lossless(curve):
         return []
-    pairs = [(point.bpp, finite(point.metrics.get(metric.name))) for point in curve.points if point.bpp > 0]
-    return [(bpp, value) for bpp, value in pairs if value is not None]
+    pairs = [(point.rate, finite(point.metrics.get(metric.name))) for point in curve.points if point.rate > 0]
+    return [(rate, value) for rate, value in pairs if value is not None]
 
 
 def _literal(text: str) -> str:

@@ -8,10 +8,9 @@ from html import escape
 from typing import Any
 
 from codec.evaluation.comparison import LOW_OVERLAP, Comparison, Comparisons, is_lossless
-from codec.evaluation.report.appearance import KINDS, mebibytes, number, seconds
-from codec.evaluation.report.pictures import Crop, Decoded
+from codec.evaluation.report.appearance import KINDS, TIMES, mebibytes, number, seconds
 from codec.evaluation.results import Curve, Evaluation, Point
-from codec.evaluation.scales import Scale, finite, scale_of
+from codec.evaluation.scales import RATES, Scale, finite, scale_of
 
 _TAGS = {"model": "model", "peer": "peer", "anchor": "anchor", "published": "published, not run"}
 
@@ -73,7 +72,16 @@ def gain_label(metric: Scale) -> str:
 
 def points(evaluation: Evaluation) -> str:
     """Return one folded table for each curve."""
-    return "\n".join(_curve(curve, evaluation.metrics) for curve in evaluation.curves)
+    return "\n".join(_curve(curve, evaluation.metrics, RATES[evaluation.media]) for curve in evaluation.curves)
+
+
+def rate_note(evaluation: Evaluation) -> str:
+    """Return what the rate axis is, in a sentence."""
+    formulas = {
+        "image": "Bits per pixel are 8 * file size / pixels.",
+        "audio": "Kilobits per second are 8 * file size / duration / 1000.",
+    }
+    return formulas[evaluation.media].replace("*", TIMES)
 
 
 def conventions(evaluation: Evaluation) -> str:
@@ -83,21 +91,6 @@ def conventions(evaluation: Evaluation) -> str:
     return (
         f'<dl class="notes">{notes}</dl>\n<h3>Repeat it</h3><pre class="command">{escape(evaluation.command)}</pre>\n'
         f'<h3 id="facts">This run</h3><dl class="facts">{facts}</dl>'
-    )
-
-
-def crop_figure(uri: str, crop: Crop, decoded: Decoded | None = None) -> str:
-    """Return a crop with its caption; the script reads what it needs from the attributes."""
-    size = f'width="{crop.width}" height="{crop.height}" loading="lazy"'
-    if decoded is None:
-        return f'<figure><img src="{uri}" alt="original" {size}><figcaption>original</figcaption></figure>'
-    name = escape(f"{decoded.curve} {decoded.setting}".strip())
-    psnr = finite(decoded.psnr)
-    quality = "lossless" if psnr is None else f"{number(psnr, 2)} dB"
-    return (
-        f'<figure data-curve="{escape(decoded.curve)}" data-setting="{escape(decoded.setting)}" '
-        f'data-bpp="{decoded.bpp:.6g}" data-quality="{quality}"><img src="{uri}" alt="{name}" {size}>'
-        f"<figcaption>{name}<br>{decoded.bpp:.3f} bpp, {quality}</figcaption></figure>"
     )
 
 
@@ -119,10 +112,12 @@ def _delta(value: float | None, digits: int, reason: str) -> str:
     return f'<td class="n">{number(value, digits, sign=True)}</td>'
 
 
-def _curve(curve: Curve, metrics: Sequence[str]) -> str:
-    columns = [("Setting", ""), ("bpp", "n"), *((scale_of(name).title, "n") for name in metrics)]
-    columns += [("Encode s", "n"), ("Decode s", "n"), ("Encode MiB", "n"), ("Decode MiB", "n"), ("Files", "n")]
-    body = "".join(_point(point, metrics, is_lossless(curve)) for point in curve.points)
+def _curve(curve: Curve, metrics: Sequence[str], rate: Scale) -> str:
+    timed = any(point.duration for point in curve.points)
+    heads = [rate.unit, *(scale_of(name).title for name in metrics), "Encode s", "Decode s"]
+    heads += [f"Encode {TIMES} real time", f"Decode {TIMES} real time"] if timed else []
+    columns = [("Setting", ""), *((head, "n") for head in (*heads, "Encode MiB", "Decode MiB", "Files"))]
+    body = "".join(_point(point, metrics, rate, is_lossless(curve), timed) for point in curve.points)
     kind = f"{_TAGS[curve.kind]}, {len(curve.points)} point{'s' * (len(curve.points) != 1)}"
     return (
         f"<details><summary><b>{escape(curve.name)}</b> <span>{escape(kind)}</span></summary>"
@@ -131,12 +126,13 @@ def _curve(curve: Curve, metrics: Sequence[str]) -> str:
     )
 
 
-def _point(point: Point, metrics: Sequence[str], lossless: bool) -> str:
-    values = [number(point.bpp, 4)]
+def _point(point: Point, metrics: Sequence[str], rate: Scale, lossless: bool, timed: bool) -> str:
+    values, times = [number(point.rate, rate.digits)], (point.encode_seconds, point.decode_seconds)
     for name in metrics:
         value = finite(point.metrics.get(name))
         values.append("lossless" if value is None and lossless else number(value, scale_of(name).digits))
-    values += [seconds(point.encode_seconds), seconds(point.decode_seconds)]
+    values += map(seconds, times)
+    values += [seconds(point.times_real_time(time)) for time in times] if timed else []
     values += [mebibytes(point.encode_peak), mebibytes(point.decode_peak), str(point.files or "n/a")]
     cells = "".join(f"<td>{value}</td>" for value in values)  # the style sheet knows that they are numbers
     return f'<tr><th scope="row">{escape(point.setting)}</th>{cells}</tr>'

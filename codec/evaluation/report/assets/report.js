@@ -38,7 +38,7 @@ function comparison(curve, metric = state.metric) {
 // --- charts ---
 
 function pointTip(curve, point) {
-  const rows = [["bpp", point.bpp.toFixed(4)]];
+  const rows = [[data.rate.unit, point.rate.toFixed(data.rate.digits)]];
   data.metrics.forEach((metric, i) => {
     const value = point.values[i];
     if (value !== null) rows.push([metric.title, fixed(value, metric.digits)]);
@@ -46,6 +46,7 @@ function pointTip(curve, point) {
   });
   for (const [name, label] of [["encode", "encode"], ["decode", "decode"]]) {
     if (point[name] !== undefined) rows.push([label, `${significant(point[name])} s`]);
+    if (point[name] && point.duration) rows.push(["", `${significant(point.duration / point[name])} × real time`]);
     const peak = point[`${name}Peak`];
     if (peak !== undefined) rows.push([`${label} memory`, `${Math.round(peak / 2 ** 20)} MiB`]);
   }
@@ -55,23 +56,23 @@ function pointTip(curve, point) {
 function describeRates() {
   const metric = data.metrics[state.metric];
   const series = data.curves.map((curve) => {
-    const points = curve.lossless ? [] : curve.points.filter((point) => point.values[state.metric] !== null && point.bpp > 0);
+    const points = curve.lossless ? [] : curve.points.filter((point) => point.values[state.metric] !== null && point.rate > 0);
     return {
       ...curve,
       line: true,
-      points: points.map((point) => ({ x: point.bpp, y: point.values[state.metric], tip: pointTip(curve, point) })),
+      points: points.map((point) => ({ x: point.rate, y: point.values[state.metric], tip: pointTip(curve, point) })),
       rules: curve.lossless
         ? curve.points.map((point) => ({
-            x: point.bpp,
-            text: `${curve.name} lossless, ${point.bpp.toFixed(2)} bpp`,
+            x: point.rate,
+            text: `${curve.name} lossless, ${point.rate.toFixed(2)} ${data.rate.unit}`,
             tip: pointTip(curve, point),
           }))
         : [],
     };
   });
   return {
-    label: `${metric.title} over bits per pixel`,
-    x: { label: `bits per pixel${state.log ? ", log scale" : ""}`, log: state.log },
+    label: `${metric.title} over ${data.rate.label}`,
+    x: { label: `${data.rate.label}${state.log ? ", log scale" : ""}`, log: state.log },
     y: { label: `${metric.title}${metric.falling ? ", lower is better" : ""}` },
     empty: data.curves.length ? "No codec is chosen, or none has this metric" : "No curves",
     series: series.filter((_, i) => !state.hidden.has(i)),
@@ -248,9 +249,9 @@ function main() {
   const sheets = document.getElementById("sheets");
   if (sheets.querySelector(".sheet")) {
     const model = data.curves.find((curve) => curve.kind === "model");
-    new Viewer(document.getElementById("viewer"), sheets, [data.curves[state.anchor]?.name, model?.name]);
+    showExhibits(sheets, [data.curves[state.anchor]?.name, model?.name]);
   } else {
-    document.getElementById("pictures").hidden = true;
+    sheets.closest("section").hidden = true;
   }
 }
 

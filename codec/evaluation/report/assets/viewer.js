@@ -200,6 +200,10 @@ class Viewer {
   }
 }
 
+function showExhibits(sheets, prefer) {
+  new Viewer(document.getElementById("viewer"), sheets, prefer);
+}
+
 function nearest(views, bpp) {
   const far = (view) => Math.abs(Math.log(view.bpp / bpp));
   return views.reduce((best, view) => (far(view) < far(best) ? view : best));
