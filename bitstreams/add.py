@@ -1,4 +1,6 @@
-"""Add a conformance stream: `python bitstreams/add.py NAME IMAGE [--system S] [--quality Q]`. Never replaces one.
+"""Add a conformance stream: `python bitstreams/add.py NAME SIGNAL [--system S] [--quality Q]`. Never replaces one.
+
+SIGNAL is a picture or a sound.
 
 The stream is coded with the network in `models/S-conformance`, which never changes. Encoders may change as they like;
 what is recorded is what this stream decodes to.
@@ -14,7 +16,12 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 os.environ["CODEC_MODELS"] = str(HERE / "models")
 # Levels of the sample range. Float synthesis differs between processors: bfloat16 against float32 gives most of it.
-TOLERANCE = {8: {"largest": 4, "mean": 0.25}, 16: {"largest": 1024, "mean": 64}}
+TOLERANCE = {
+    ("image", 8): {"largest": 4, "mean": 0.25},
+    ("image", 16): {"largest": 1024, "mean": 64},
+    ("audio", 16): {"largest": 256, "mean": 24},
+    ("audio", 24): {"largest": 256, "mean": 24},  # compared with 16 bits
+}
 
 
 def main() -> None:
@@ -22,25 +29,26 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("name")
-    parser.add_argument("image", type=Path)
+    parser.add_argument("signal", type=Path)
     parser.add_argument("--system", default="walloc")
     parser.add_argument("--quality", type=float, default=50)
     args = parser.parse_args()
     catalogue = HERE / "conformance.json"
     entries = json.loads(catalogue.read_text()) if catalogue.exists() else []
-    stream, picture = HERE / f"{args.name}.lcb", HERE / f"{args.name}.png"
+    stream = HERE / f"{args.name}.lcb"
     if stream.exists():
         raise SystemExit(f"{stream} exists: conformance streams are for ever")
-    stream.write_bytes(codec.encode(args.image, model=f"{args.system}-conformance", quality=args.quality))
+    stream.write_bytes(codec.encode(args.signal, model=f"{args.system}-conformance", quality=args.quality))
     opened = codec.open(stream)
-    with picture.open("wb") as file:
-        codec.write(opened.decode(), file, "png")
+    decoded = HERE / f"{args.name}.{'png' if opened.kind == 'image' else 'flac'}"
+    with decoded.open("wb") as file:
+        codec.write(opened.decode(), file, decoded.suffix[1:])
     entries.append(
         {
             "stream": stream.name,
-            "picture": picture.name,
+            "signal": decoded.name,
             "symbols": opened.symbols_digest(),
-            "tolerance": TOLERANCE[opened.info.bit_depth],
+            "tolerance": TOLERANCE[opened.kind, opened.info.bit_depth],
         }
     )
     catalogue.write_text(json.dumps(entries, indent=1) + "\n")

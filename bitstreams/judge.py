@@ -3,8 +3,8 @@
     python bitstreams/judge.py [--decoder codec]
 
 For each stream: `DECODER inspect --check --json` must report the recorded digest of the symbols, bit for bit, and
-`DECODER decode -o OUT.png` must give the recorded picture within the tolerance of conformance.json (largest and mean
-difference in levels of the sample range). Exit code 0 if all pass.
+`DECODER decode -o OUT.png` (of sound, OUT.flac) must give the recorded signal within the tolerance of conformance.json
+(largest and mean difference in levels of the sample range). Exit code 0 if all pass.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import av
 import numpy as np
 from PIL import Image
 
@@ -27,7 +28,8 @@ HERE = Path(__file__).resolve().parent
 def judge(entry: dict, decoder: list[str], folder: Path) -> str | None:
     """Return what is wrong with one stream, or None."""
     environment = os.environ | {"CODEC_MODELS": str(HERE / "models")}
-    stream, out = HERE / entry["stream"], folder / "out.png"
+    stream, expected = HERE / entry["stream"], HERE / entry["signal"]
+    out = folder / f"out{expected.suffix}"
     result = subprocess.run([*decoder, "inspect", "--check", "--json", stream], capture_output=True, env=environment)
     if result.returncode:
         return f"inspect exits with {result.returncode}: {result.stderr.decode().strip()}"
@@ -37,14 +39,27 @@ def judge(entry: dict, decoder: list[str], folder: Path) -> str | None:
     result = subprocess.run([*decoder, "decode", "-f", stream, "-o", out], capture_output=True, env=environment)
     if result.returncode:
         return f"decode exits with {result.returncode}: {result.stderr.decode().strip()}"
-    with Image.open(out) as decoded, Image.open(HERE / entry["picture"]) as expected:
-        if (decoded.size, decoded.mode) != (expected.size, expected.mode):
-            return f"picture is {decoded.size} {decoded.mode} instead of {expected.size} {expected.mode}"
-        difference = np.abs(np.asarray(decoded, np.int64) - np.asarray(expected, np.int64))
-    largest, mean = int(difference.max()), float(difference.mean())
+    (form, decoded), (wanted, levels) = _read(out), _read(expected)
+    if form != wanted or decoded.shape != levels.shape:
+        return f"the signal is {form} {decoded.shape} instead of {wanted} {levels.shape}"
+    difference = np.abs(decoded - levels)
+    largest, mean = int(difference.max(initial=0)), float(difference.mean()) if difference.size else 0.0
     if largest > entry["tolerance"]["largest"] or mean > entry["tolerance"]["mean"]:
-        return f"picture differs by up to {largest} levels, {mean:.4f} on average; allowed {entry['tolerance']}"
+        return f"the signal differs by up to {largest} levels, {mean:.4f} on average; allowed {entry['tolerance']}"
     return None
+
+
+def _read(path: Path) -> tuple[str, np.ndarray]:
+    """Return the form of a picture or sound in words, and its samples."""
+    if path.suffix == ".png":
+        with Image.open(path) as picture:
+            return picture.mode, np.asarray(picture, np.int64)
+    with av.open(path) as file:
+        stream = file.streams.audio[0]
+        form = f"{stream.rate} Hz {stream.layout.name} {stream.format.name}"
+        blocks = [frame.to_ndarray() for frame in file.decode(stream)]
+    empty = np.zeros((1, 0))
+    return form, np.concatenate(blocks or [empty], 1).astype(np.int64) >> (16 if "32" in form else 0)
 
 
 def main() -> int:

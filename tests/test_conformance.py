@@ -10,7 +10,8 @@ STREAMS = ROOT / "bitstreams"
 def test_every_stream_is_judged():
     entries = json.loads((STREAMS / "conformance.json").read_text())
     assert {entry["stream"] for entry in entries} == {path.name for path in STREAMS.glob("*.lcb")}
-    assert {entry["picture"] for entry in entries} == {path.name for path in STREAMS.glob("*.png")}
+    signals = [*STREAMS.glob("*.png"), *STREAMS.glob("*.flac")]
+    assert {entry["signal"] for entry in entries} == {path.name for path in signals}
 
 
 def test_a_decoder_that_is_wrong_fails(tmp_path):
