@@ -11,6 +11,7 @@ import click
 from codec.cli import exits
 from codec.errors import CodecError
 
+_SILENCE = 1e-3
 _PACKAGES = ("codec", "torch", "numpy", "constriction", "pillow", "av", "click", "safetensors", "rich")
 
 
@@ -50,5 +51,8 @@ def _round_trip(info: Any) -> str | None:
     else:
         rows, cols = np.mgrid[:75, :101]
         signal = codec.Image(np.stack([rows * 2, cols * 2, rows + cols], -1).astype(np.uint8))
-    quality = codec.psnr_of(codec.decode(codec.encode(signal, model=info.name, quality=90)), signal)
+    decoded = codec.decode(codec.encode(signal, model=info.name, quality=90))
+    if info.system == "rvq":  # keeps spectra of speech, not waves: all that is sure of a tone is that it sounds
+        return None if np.std(decoded.samples) > _SILENCE else "decodes silence"
+    quality = codec.psnr_of(decoded, signal)
     return None if quality > 25 else f"decodes something smooth at {quality:.1f} dB only"

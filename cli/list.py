@@ -37,8 +37,9 @@ def _facts(facts: dict[str, Any], media: str) -> str:
     unit, parts = RATES[media], []
     if "parameters" in facts:
         parts.append(f"{facts['parameters'] / 1e6:.1f} M parameters")
-    if "kmac_per_pixel" in facts:
-        parts.append(f"{facts['kmac_per_pixel']:.1f} kMAC/px to decode")
+    for fact, position in (("kmac_per_pixel", "px"), ("kmac_per_instant", "instant")):
+        if fact in facts:
+            parts.append(f"{facts[fact]:.1f} kMAC/{position} to decode")
     if "measured" in facts:
         (_, low, worst), *_, (_, high, best) = facts["measured"]["points"]
         rates = f"{low:.{unit.digits - 1}f}..{high:.{unit.digits - 1}f} {unit.unit}"

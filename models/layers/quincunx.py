@@ -169,6 +169,8 @@ class QuincunxPrior(nn.Module):
         padded = torch.zeros(batch, height + 2 * above, width + 2 * reach, self.channels, **like)
         canvas = padded[:, above : above + height, reach : reach + width]
         out = torch.empty(batch, height, width, self.channels, **like) if y is None else y
+        # Rounded symbols carry no gradient in training, so neither may their step: the two would cancel.
+        gain, step = exp2(log2_gain)[:, None], exp2(-log2_gain.detach())[:, None]
         for h, kind, lattices in passes(height, width, self.half_steps):
             net = self._net(h, kind)
             groups = self.groups if net else (self.channels,)
@@ -176,6 +178,7 @@ class QuincunxPrior(nn.Module):
             if net:
                 context = [self._context(padded, (above, reach), kind, h, at, condition) for at in lattices]
                 features = net.features(torch.cat(context, 1))
+            gains, steps = gain.split(groups, -1), step.split(groups, -1)
             known, values = condition.new_zeros(batch, sum(at.count(canvas) for at in lattices), 0), []
             for group, log2 in enumerate(log2_gain[:, None].split(groups, -1)):
                 if net:
@@ -184,9 +187,8 @@ class QuincunxPrior(nn.Module):
                     location, log2_scale = (
                         p.expand(batch, lattices[0].count(canvas), -1) for p in fix(self.first, ACTIVATION_BITS)
                     )
-                values.append(coder(given[group], location * exp2(log2), log2_scale + log2))
-                # Rounded symbols carry no gradient in training, so neither may their step: the two would cancel.
-                dequantized = fix(values[-1] * exp2(-log2.detach()), ACTIVATION_BITS)
+                values.append(coder(given[group], location * gains[group], log2_scale + log2))
+                dequantized = fix(values[-1] * steps[group], ACTIVATION_BITS)
                 known = torch.cat([known, dequantized.clamp(-ACTIVATION_MAX, ACTIVATION_MAX)], -1)
             _scatter(lattices, canvas, known)
             if y is None:
