@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from codec.coding.coder import Coder, TableModels
 from codec.coding.distributions import ScaleMixture, build_tables
+from codec.errors import RecipeError
 
 Progress = Callable[[float], None]  # called with the fraction done, 0..1; may raise to interrupt
 Params = dict[str, Any]
@@ -101,6 +102,14 @@ class System(nn.Module, ABC):
     @abstractmethod
     def loss(self, batch: Tensor) -> dict[str, Tensor]:
         """Return `loss` (to minimise) and what it consists of, for a training batch."""
+
+    def loss_and_signals(self, batch: Tensor) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+        """Return what `loss` returns, the signal [B, C, n] and its reconstruction: what an adversary tells apart.
+
+        Raises:
+            RecipeError: the system cannot be trained against one.
+        """
+        raise RecipeError(f"{self.id} cannot be trained against an adversary; remove [adversary] from the recipe")
 
     def initialize(self, batches: Iterable[Tensor]) -> None:
         """Start from closed forms (KLT, k-means) found on some training batches; by default from random weights."""

@@ -215,6 +215,10 @@ class Rvq(AudioSystem):
 
     def loss(self, batch: Tensor, t: Tensor | None = None) -> dict[str, Tensor]:
         """Spectral distances of sound [B, 1, n], commitment of latents, bits of codes, at random (or given) t [B]."""
+        return self.loss_and_signals(batch, t)[0]
+
+    def loss_and_signals(self, batch: Tensor, t: Tensor | None = None) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+        """See `System.loss_and_signals`. The last hops are missing: their samples need frames that follow."""
         x = batch[:, 0]
         books = self.quantizer.books
         if t is None:
@@ -234,7 +238,7 @@ class Rvq(AudioSystem):
         grid = (*codes.shape[:2], coded)
         self.prior.code(meter, codes, grid, self.quantizer)
         kbps = meter.bits.mean() / (grid[1] * self.hop) * self.rate / 1000
-        return {
+        losses = {
             "loss": mel + _PHASE * phase + _COMMIT * quantized.loss + 0.1 * kbps,
             "kbps": kbps.detach(),
             "mel": mel.detach(),
@@ -242,6 +246,7 @@ class Rvq(AudioSystem):
             "commit": quantized.loss.detach(),
             "mse": ((x_hat - x) * self.levels).square().mean().detach(),
         }
+        return losses, x[:, None], x_hat[:, None]
 
     # --- coding --------------------------------------------------------------------------------------------
 

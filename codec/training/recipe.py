@@ -3,6 +3,7 @@
 system = "waveprior"
 [config]   shape of the network, passed to `System.from_config`
 [train]    see `Schedule`
+[adversary], if there shall be one: see `Adversary`
 """
 
 from __future__ import annotations
@@ -70,6 +71,35 @@ class Schedule:
 
 
 @dataclass(frozen=True)
+class Adversary:
+    """How to train against discriminators, which is for systems of sound.
+
+    The weights are those of Kumar et al., "High-Fidelity Audio Compression with Improved RVQGAN" (2023), as are the
+    shapes. Only their ratios count: what discriminators ask is divided by `reconstruction`, the loss of the system
+    stays as it is.
+
+    Attributes:
+        start: share of the steps after which they begin, to learn and to be heard.
+        adversarial, feature, reconstruction: weights of verdicts, of feature matching and of the system's own loss.
+        lr, betas, clip: of their Adam, largest norm of their gradient; lr falls as that of the system does.
+        periods, period_width: of the period discriminators, in samples and channels; see `discriminators`.
+        windows, band_width: of those of bands of spectra, in samples and channels.
+    """
+
+    start: float = 0.0
+    adversarial: float = 1.0
+    feature: float = 2.0
+    reconstruction: float = 15.0
+    lr: float = 1e-4
+    betas: tuple[float, float] = (0.8, 0.99)
+    clip: float = 10.0
+    periods: tuple[int, ...] = (2, 3, 5, 7, 11)
+    period_width: int = 32
+    windows: tuple[int, ...] = (2048, 1024, 512)
+    band_width: int = 32
+
+
+@dataclass(frozen=True)
 class Recipe:
     """A recipe as read from a file."""
 
@@ -77,6 +107,7 @@ class Recipe:
     config: dict[str, Any]
     train: Schedule
     facts: dict[str, Any]
+    adversary: Adversary | None = None
 
 
 def read(path: Path, overrides: dict[str, str] | None = None) -> Recipe:
@@ -98,11 +129,11 @@ def read(path: Path, overrides: dict[str, str] | None = None) -> Recipe:
     try:
         train = dict(raw["train"])
         train["stages"] = tuple(Stage(**stage) for stage in train["stages"])
-        train = {k: tuple(v) if isinstance(v, list) else v for k, v in train.items()}
-        return Recipe(raw["system"], raw["config"], Schedule(**train), raw.get("facts", {}))
+        schedule = Schedule(**_tuples(train))
+        recipe = Recipe(raw["system"], raw["config"], schedule, raw.get("facts", {}))
     except (KeyError, TypeError) as exc:
-        known = ", ".join(field.name for field in dataclasses.fields(Schedule))
-        raise RecipeError(f"{path}: {exc}; [train] knows {known}") from exc
+        raise RecipeError(f"{path}: {exc}; [train] knows {_names(Schedule)}") from exc
+    return recipe if "adversary" not in raw else _with_adversary(recipe, raw["adversary"], path)
 
 
 def find(name: str) -> Path:
@@ -121,12 +152,36 @@ def find(name: str) -> Path:
     )
 
 
+def _with_adversary(recipe: Recipe, table: Any, path: Path) -> Recipe:
+    try:
+        adversary = Adversary(**_tuples(table))
+        largest = max(adversary.windows, default=0)
+    except (TypeError, AttributeError) as exc:
+        raise RecipeError(f"{path}: {exc}; [adversary] knows {_names(Adversary)}") from exc
+    smallest = min(stage.size for stage in recipe.train.stages)
+    if largest > smallest:
+        raise RecipeError(
+            f"{path}: [adversary] looks at windows of {largest} samples, the crops of [train] have "
+            f"{smallest}; use larger crops or smaller windows"
+        )
+    return dataclasses.replace(recipe, adversary=adversary)
+
+
+def _tuples(table: dict[str, Any]) -> dict[str, Any]:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in table.items()}
+
+
+def _names(table: type) -> str:
+    return ", ".join(field.name for field in dataclasses.fields(table))
+
+
 def _override(raw: dict[str, Any], name: str, text: str) -> None:
     *tables, key = name.split(".")
     place = raw
     for table in tables:
         place = place.get(table) if isinstance(place, dict) else None
-    known = {field.name for field in dataclasses.fields(Schedule)} if tables == ["train"] else set(place or ())
+    settings = {"train": Schedule, "adversary": Adversary}.get(".".join(tables))
+    known = set(place or ()) if settings is None else {field.name for field in dataclasses.fields(settings)}
     if not isinstance(place, dict) or key not in known:
         raise RecipeError(
             f"--set {name}: there is no such setting; try train.steps or config.{next(iter(raw['config']))}"

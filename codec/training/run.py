@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from codec.checkpoint import system_class
 from codec.errors import RecipeError
 from codec.system import System
 from codec.training import distributed
+from codec.training.critics import Critics
 from codec.training.recipe import Recipe, fingerprint
 
 CHECKPOINT = "checkpoint.pt"
@@ -28,6 +30,7 @@ class Run:
     Attributes:
         model: in float32, on `device`.
         average: exponential moving average of the weights, what is exported.
+        critics: the discriminators it is trained against; None without an `[adversary]` in the recipe.
         step, seconds: how far it is, and how long it took.
     """
 
@@ -41,6 +44,7 @@ class Run:
             betas=self.schedule.betas,
             fused=device.type == "cuda",
         )
+        self.critics = self._critics()
         self.step, self.seconds = 0, 0.0
         self.average: dict[str, Tensor] = {}
         self.restart_average()
@@ -56,19 +60,27 @@ class Run:
         factor = s.floor + (1 - s.floor) * 0.5 * (1 + math.cos(math.pi * min(decayed, 1.0)))
         return s.lr * factor * min(1.0, (self.step + 1) / max(s.warmup, 1))
 
+    @property
+    def objective(self) -> Callable[[Tensor], Any]:
+        """What of the model a step calls: the part that can be compiled."""
+        return self.model.loss if self.critics is None else self.model.loss_and_signals
+
     def advance(self, batch: Tensor, forward: Any = None) -> dict[str, Tensor]:
-        """Do one step on images [B, 3, H, W] in -0.5..0.5 and return its losses, still on the device.
+        """Do one step on images [B, 3, H, W] in -0.5..0.5 or sounds [B, C, n] in -1..1.
 
         Args:
-            forward: a compiled `model.loss`, if there is one.
+            forward: a compiled `objective`, if there is one.
+
+        Returns:
+            Its losses, still on the device. `loss` is the system's own, without what discriminators ask.
         """
         rate = self.learning_rate()
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["ratio"]
         torch.manual_seed((self.schedule.seed * 1_000_003 + self.step) * distributed.size() + distributed.rank())
-        losses = (forward or self.model.loss)(batch)
+        outcome = (forward or self.objective)(batch)
         self.optimizer.zero_grad(set_to_none=True)
-        losses["loss"].backward()
+        losses = self._backward(outcome, rate / self.schedule.lr)
         distributed.average_gradients(self.model)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.schedule.clip)
         if torch.isfinite(norm):  # one bad batch must not end a run of days
@@ -79,6 +91,26 @@ class Run:
             for name, value in self.model.state_dict().items():
                 self.average[name].lerp_(value, 1 - decay)
         return {name: value.detach() for name, value in losses.items()} | {"norm": norm}
+
+    def _backward(self, outcome: Any, rate: float) -> dict[str, Tensor]:
+        """Leave the gradients of what `objective` returned and return all losses; discriminators learn on the way."""
+        if self.critics is None:
+            outcome["loss"].backward()
+            return outcome
+        losses, x, x_hat = outcome
+        if self.step < self.critics.plan.start * self.schedule.steps:
+            losses["loss"].backward()
+            return losses
+        gradient, figures = self.critics.advance(x, x_hat, rate=rate)
+        torch.autograd.backward((losses["loss"], x_hat), (None, gradient))
+        return losses | figures
+
+    def _critics(self) -> Critics | None:
+        if self.recipe.adversary is None:
+            return None
+        if self.model.media != "audio":
+            raise RecipeError(f"[adversary] is for systems of sound, {self.model.id} is one of {self.model.media}")
+        return Critics(self.recipe.adversary, self.device)
 
     # --- checkpoints ---------------------------------------------------------------------------------------
 
@@ -92,12 +124,17 @@ class Run:
             "step": self.step,
             "seconds": self.seconds,
         }
+        if self.critics is not None:
+            state["adversary"] = self.critics.state()
         folder.mkdir(parents=True, exist_ok=True)
         with atomic_path(folder / CHECKPOINT, overwrite=True) as temporary:
             torch.save(state, temporary)
 
     def load(self, folder: Path) -> None:
         """Continue from a checkpoint.
+
+        Discriminators it does not hold begin anew, as when a run goes on against an adversary; those the recipe no
+        longer asks for are dropped.
 
         Raises:
             RecipeError: there is none, it belongs to another recipe, or cannot be read.
@@ -114,6 +151,11 @@ class Run:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.average = state["average"]
+        if self.critics is not None and "adversary" in state:
+            try:
+                self.critics.restore(state["adversary"])
+            except (RuntimeError, ValueError) as exc:
+                raise RecipeError(f"{path} has other discriminators; keep the shapes of its [adversary]") from exc
         self.step, self.seconds = state["step"], state["seconds"]
 
 

@@ -46,7 +46,7 @@ def train(run: Run, data: Dataset, folder: Path, *, report: Report, workers: int
     """Train to the recipe's last step.
 
     Every 100 steps a line goes to `metrics.jsonl` and to `report`: step, seconds, steps a second, lr and the means of
-    what `System.loss` returns; every `validate_every` steps also `validation`, see `validate`. A checkpoint is written
+    what `Run.advance` returns; every `validate_every` steps also `validation`, see `validate`. A checkpoint is written
     every `save_every` seconds, at the end, and when the loop is left by an exception.
 
     Args:
@@ -56,7 +56,7 @@ def train(run: Run, data: Dataset, folder: Path, *, report: Report, workers: int
     """
     schedule = run.schedule
     training, held_out = _split(len(data), schedule.validation)
-    forward = torch.compile(run.model.loss) if compiled else None
+    forward = torch.compile(run.objective) if compiled else None
     first = distributed.rank() == 0
     started, saved_at = time.time() - run.seconds, time.time()
     begun_at, begun_step, window = time.time(), run.step, []
@@ -72,7 +72,7 @@ def train(run: Run, data: Dataset, folder: Path, *, report: Report, workers: int
                 run.seconds = time.time() - started
                 line = {"step": run.step, "seconds": round(run.seconds), "lr": run.learning_rate()}
                 line["steps_per_second"] = round((run.step - begun_step) / (time.time() - begun_at), 3)
-                line |= {k: round(float(torch.stack([w[k] for w in window]).mean()), 4) for k in window[0]}
+                line |= {k: round(float(torch.stack([w[k] for w in window if k in w]).mean()), 4) for k in window[-1]}
                 if not math.isfinite(line["loss"]):
                     raise FloatingPointError(f"the loss is {line['loss']} at step {run.step}; lower train.lr")
                 if run.step % schedule.validate_every == 0 and held_out:

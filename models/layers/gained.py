@@ -116,6 +116,9 @@ class GainedCodec(System):
 
         Each sample is divided by lambda**0.45, about its rate, so that all qualities count alike.
         """
+        return self.loss_and_signals(batch, t)[0]
+
+    def loss_and_signals(self, batch: Tensor, t: Tensor | None = None) -> tuple[dict[str, Tensor], Tensor, Tensor]:
         t = torch.rand(len(batch), device=batch.device) if t is None else t
         with torch.autocast(batch.device.type, torch.bfloat16):
             latents = self.latents_of(batch, t).float()
@@ -129,11 +132,12 @@ class GainedCodec(System):
         error = ((x_hat.float() - batch) * self.levels).pow(2).flatten(1).mean(1)
         rate = self.rate_of(meter.bits, batch)
         weight = self.lambda_of(t)
-        return {
+        losses = {
             "loss": (weight**-0.45 * (rate + weight * error)).mean(),
             self.rate_name: rate.mean().detach(),
             "mse": error.mean().detach(),
         }
+        return losses, batch, x_hat
 
     # --- coding --------------------------------------------------------------------------------------------
 

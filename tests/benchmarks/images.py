@@ -120,7 +120,7 @@ def measure_startup(args: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
-    models = {"nargs": "+", "default": ["walloc-12", "walloc-48"]}
+    models = {"nargs": "+", "default": ["waveprior", "walloc-12", "walloc-48"]}
     speed = commands.add_parser("speed")
     speed.add_argument("folder", type=Path)
     speed.add_argument("--models", **models)
