@@ -18,7 +18,8 @@ from torch import Tensor
 
 STEPS = {1: 0, 2: 8, 3: 16, 4: 32, 5: 48, 6: 64, 7: 96, 8: 128, 9: 256, 10: 512}  # by effort
 _ANNEALING_SHARE = 0.8  # of the steps
-_ANNEALING_RATE, _SETTLING_RATE = 0.012, 0.008  # Adam's step, in quantization steps
+# Adam's step, in quantization steps, times the root of how many there are: what chance adds up to is then the same.
+_ANNEALING_RATE, _SETTLING_RATE = 0.068, 0.045
 _TEMPERATURE = (0.5, 0.05)  # of the annealing, first and last
 _SHARPNESS = (8.0, 16.0)  # of the soft rounding, first and last
 
@@ -56,7 +57,7 @@ def refine(cost: Cost, y: Tensor, effort: int, progress: Callable[[float], None]
         z = y.clone().requires_grad_()
 
         def descend(start: int, count: int, rate: float, relax: Callable[[Tensor, float], Tensor]) -> None:
-            optimizer = torch.optim.Adam([z], lr=rate, betas=(0.9, 0.98))
+            optimizer = torch.optim.Adam([z], lr=rate / math.sqrt(max(steps, 1)), betas=(0.9, 0.98))
             for i in range(count):
                 value = cost(relax(z, i / max(count - 1, 1)))
                 optimizer.zero_grad()

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from codec.coding.exact import fix
 
-ENTRY_BITS = 14  # fraction bits of what codes stand for
+ENTRY_BITS = 12  # fraction bits of what codes stand for
 NOTHING = -1  # a code that was left out or lost: it adds nothing
 
 
@@ -33,7 +33,7 @@ class Quantizer(nn.Module, ABC):
     """Maps vectors [..., D] to K codes each, coarse to fine, and back.
 
     A vector is the sum of what its codes stand for, so the first codes alone make a coarser one: encoding with fewer is
-    a prefix of encoding with all. `fixed_point` tensors are whole multiples of 2**-14 when frozen: sums of vectors are
+    a prefix of encoding with all. `fixed_point` tensors are whole multiples of 2**-12 when frozen: sums of vectors are
     then exact in float64, and may be the context that codes are entropy coded in.
 
     Attributes:
@@ -78,7 +78,7 @@ class Quantizer(nn.Module, ABC):
         et al., "SoundStream", 2021, III-C)."""
 
     def fixed_point(self) -> Iterable[str]:
-        """Return the names of the parameters that are stored as multiples of 2**-14."""
+        """Return the names of the parameters that are stored as multiples of 2**-12."""
         return ()
 
     def freeze(self) -> None:

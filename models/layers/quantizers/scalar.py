@@ -15,7 +15,7 @@ class FiniteScalar(Quantizer):
     """Channels bounded by tanh and rounded to a few levels (Mentzer et al., "Finite Scalar Quantization", 2024).
 
     Book k codes the channels k * d ... k * d + d - 1, d = len(levels), as one number in mixed radix, first channel
-    fastest. Levels lie at multiples of 2 / (L - 1) from -1 to 1, rounded to 2**-14; even L have no level at zero.
+    fastest. Levels lie at multiples of 2 / (L - 1) from -1 to 1, rounded to 2**-12; even L have no level at zero.
 
     Args:
         width: channels, a multiple of len(levels).
