@@ -1,4 +1,4 @@
-"""Where things lie, and pictures made by formula."""
+"""Where things lie, pictures made by formula, a network that trains in no time."""
 
 from __future__ import annotations
 
@@ -9,6 +9,19 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "tests" / "data"
 SMALL = "walloc-conformance"
+TINY_RVQ = """
+system = "rvq"
+[config]
+rate = 16000
+hop = 80
+unit = 25
+window = 160
+latents = 6
+encoder = [8, 1]
+decoder = [8, 1]
+hidden = 8
+quantizer = { kind = "residual", books = 2, entries = 16 }
+"""
 
 
 def picture_of(shape: tuple[int, ...], dtype=np.uint8) -> np.ndarray:

@@ -26,19 +26,8 @@ from codec.training.run import Run
 from codec.training.sounds import Sounds
 from codec.training.sources import dataset
 
-RVQ = """
-system = "rvq"
-[config]
-rate = 16000
-hop = 80
-unit = 25
-window = 160
-latents = 6
-encoder = [8, 1]
-decoder = [8, 1]
-hidden = 8
-quantizer = { kind = "residual", books = 2, entries = 16 }
-"""
+from support import TINY_RVQ as RVQ
+
 WALLOC = """
 system = "walloc-audio"
 [config]

@@ -7,7 +7,7 @@ import wave
 import numpy as np
 import pytest
 
-from support import DATA
+from support import DATA, TINY_RVQ
 
 SCRIPT = """
 import sys
@@ -49,18 +49,9 @@ lr = 1e-3
 validation = 0
 stages = [{ start = 0.0, batch = 3, size = 128 }]
 """
-AGAINST_AN_ADVERSARY = """
-system = "rvq"
-[config]
-rate = 16000
-hop = 80
-unit = 25
-window = 160
-latents = 6
-encoder = [8, 1]
-decoder = [8, 1]
-hidden = 8
-quantizer = { kind = "residual", books = 2, entries = 16 }
+AGAINST_AN_ADVERSARY = (
+    TINY_RVQ
+    + """
 [train]
 steps = 3
 lr = 1e-3
@@ -72,6 +63,7 @@ period_width = 2
 windows = [128]
 band_width = 2
 """
+)
 
 
 @pytest.mark.parametrize("recipe", [IMAGES, AGAINST_AN_ADVERSARY], ids=["images", "against an adversary"])
