@@ -52,6 +52,7 @@ class System(nn.Module, ABC):
             that breaks it needs a new version.
         media: kind of signal, one of `codec.params.KINDS`.
         rates: beginnings of parameter names -> learning rate, as a multiple of the recipe's; others train at 1.
+        keeps_wave: samples come back near the original's; otherwise only its spectra do.
         single_rate: every model of the system is one point of rate and distortion; quality has no effect.
 
     Instance attributes:
@@ -63,6 +64,7 @@ class System(nn.Module, ABC):
     version: ClassVar[int]
     media: ClassVar[str]
     rates: ClassVar[Mapping[str, float]] = {}
+    keeps_wave: ClassVar[bool] = True
     single_rate: ClassVar[bool] = False
     shape: ScaleMixture | None
     tables: TableModels

@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from codec.audio_system import AudioSystem
+from codec.coding import exact
 from codec.coding.coder import Coder, RateMeter, TableModels
-from codec.coding.exact import ACTIVATION_BITS, WEIGHT_BITS
 from codec.models.layers import quantizers, stft
 from codec.models.layers.code_prior import CodePrior
 from codec.models.layers.klt import klt
@@ -149,6 +149,7 @@ class Rvq(AudioSystem):
     after = extra = 1
     ahead = 2
     nothing = NOTHING
+    keeps_wave = False
     levels, peak = 32768.0, 65536.0
     rate_name = "kbps"
     # The linear paths start at their optimum; Adam's noise in them would cost more than they can still learn.
@@ -305,17 +306,11 @@ class Rvq(AudioSystem):
 
     def fixed_point(self) -> dict[str, int]:
         names = {f"quantizer.{name}": ENTRY_BITS for name in self.quantizer.fixed_point()}
-        return names | {
-            f"prior.{name}": WEIGHT_BITS if name.endswith("weight") else ACTIVATION_BITS
-            for name, _ in self.prior.named_parameters()
-        }
+        return names | exact.fraction_bits(self.prior, "prior")
 
     def freeze(self, device: str) -> None:
         self.requires_grad_(False).eval().to(device)
         self.quantizer.cpu().freeze()
-        self.prior.cpu()
-        for module in self.prior.modules():
-            if hasattr(module, "freeze"):
-                module.freeze()
+        exact.freeze(self.prior)
         for part in (self.g_s.embed, self.g_s.body, self.g_s.norm, self.g_s.tail):
             part.to(fast_dtype(device))

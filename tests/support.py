@@ -1,10 +1,12 @@
-"""Where things lie, pictures made by formula, a network that trains in no time."""
+"""Where things lie, pictures and sounds made by formula, a network that trains in no time."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import numpy as np
+
+import codec
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "tests" / "data"
@@ -31,3 +33,11 @@ def picture_of(shape: tuple[int, ...], dtype=np.uint8) -> np.ndarray:
     top = np.iinfo(dtype).max
     plane = ((waves / 4.6 + 0.5) * top).clip(0, top).astype(dtype)
     return plane if len(shape) == 2 else np.stack([plane] * shape[2], -1)
+
+
+def sound_of(length: int, channels: int = 2, rate: int = 44_100, depth: str = "s16") -> codec.Audio:
+    """Two chords with a beat, a little different in each channel."""
+    t = np.arange(length) / rate
+    tones = [np.sin(2 * np.pi * f * t * (1 + c / 50)) for c in range(channels) for f in (220, 277, 330)]
+    samples = np.stack([sum(tones[3 * c : 3 * c + 3]) for c in range(channels)]) * (0.2 + 0.1 * np.sin(9 * t))
+    return codec.Audio(np.round(samples * 32768).astype(np.float32) / 32768, rate, depth)

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from test_audio_systems import sound_of
 
 import codec
 from codec.cli.main import main
+
+from support import sound_of
 
 MODEL = "rvq-conformance"
 

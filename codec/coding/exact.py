@@ -71,6 +71,23 @@ def exp2(x: Tensor) -> Tensor:
     return torch.ldexp(_EXP2.to(x.device)[index], whole.long())
 
 
+def fraction_bits(part: nn.Module, name: str) -> dict[str, int]:
+    """Return the parameters of a module built of `ExactLinear` -> their fraction bits, for `System.fixed_point`."""
+    return {
+        f"{name}.{parameter}": WEIGHT_BITS if parameter.endswith("weight") else ACTIVATION_BITS
+        for parameter, _ in part.named_parameters()
+    }
+
+
+def freeze(part: nn.Module) -> None:
+    """Make a module built of `ExactLinear` exact, on the CPU, where what decides bits stays."""
+    part.cpu()
+    for module in part.modules():
+        if hasattr(module, "freeze"):
+            module.freeze()
+    part.double()
+
+
 class ExactLinear(nn.Module):
     """Affine map with Q.10 weights, followed by rounding and saturation to Q.10: `[..., in] -> [..., out]`.
 

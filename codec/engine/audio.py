@@ -14,7 +14,7 @@ from codec.container import END, METADATA, UNIT, ChunkWriter, Container, Unit, i
 from codec.engine import units
 from codec.errors import CorruptError, LimitError, TruncatedError
 from codec.media.audio import Audio
-from codec.media.resample import Resampler
+from codec.media.resample import Resampler, resample
 from codec.params import DEPTHS, audio_params, layout_of, pack, quality_index, quality_of, unpack
 from codec.system import Params, Progress, Symbols, no_progress
 
@@ -287,10 +287,8 @@ def play(
         length: samples a channel at that rate, at most what there is.
     """
     samples = system.synthesize(symbols, params, progress=no_progress).numpy()
-    if rate not in (None, system.rate):
-        resampler = Resampler(system.rate, rate, len(samples))
-        samples = np.concatenate([resampler.push(samples), resampler.finish()], 1)
-    return Audio(samples[:, :length], rate or system.rate)
+    rate = rate or system.rate
+    return Audio(resample(samples, system.rate, rate)[:, :length], rate)
 
 
 def _range(system: AudioSystem, params: Params, start: int, stop: int) -> tuple[int, int]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from codec.media import audio
-from codec.media.resample import Resampler
+from codec.media.resample import resample
 from codec.training.dataset import Dataset
 
 _CENTRE = 1 << 16  # samples of a stretch for validation
@@ -84,9 +84,7 @@ class Sounds(Dataset):
             samples = samples.mean(0, keepdims=True)
         elif len(samples) != 2:
             samples = samples[[0, -1]]
-        if self._rate not in (None, sound.rate):
-            resampler = Resampler(sound.rate, self._rate, len(samples))
-            samples = np.concatenate([resampler.push(samples), resampler.finish()], 1)
+        samples = resample(samples, sound.rate, self._rate or sound.rate)
         return np.round(samples * 32767).clip(-32768, 32767).astype(np.int16)
 
 

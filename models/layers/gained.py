@@ -18,9 +18,10 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor, nn
 
+from codec.coding import exact
 from codec.coding.coder import RateMeter
 from codec.coding.distributions import ScaleMixture
-from codec.coding.exact import ACTIVATION_BITS, EXP2_BITS, WEIGHT_BITS, exp2, fix
+from codec.coding.exact import EXP2_BITS, exp2, fix
 from codec.models.layers.quality import ANCHORS, interpolate
 from codec.params import QUALITY_STEPS
 from codec.system import Params, Symbols, System
@@ -142,12 +143,10 @@ class GainedCodec(System):
     # --- coding --------------------------------------------------------------------------------------------
 
     def fixed_point(self) -> dict[str, int]:
-        names = {
-            f"{name}.{parameter}": WEIGHT_BITS if parameter.endswith("weight") else ACTIVATION_BITS
-            for name, part in self.exact_parts().items()
-            for parameter, _ in part.named_parameters()
-        }
-        return names | {"log2_gain": EXP2_BITS}
+        names = {"log2_gain": EXP2_BITS}
+        for name, part in self.exact_parts().items():
+            names |= exact.fraction_bits(part, name)
+        return names
 
     @property
     def _device(self) -> torch.device:
@@ -169,8 +168,4 @@ class GainedCodec(System):
         self.log2_gain.data = fix(self.log2_gain.data.double().cpu(), EXP2_BITS)
         self.shape.cpu()
         for part in self.exact_parts().values():
-            part.cpu()
-            for module in part.modules():
-                if hasattr(module, "freeze"):
-                    module.freeze()
-            part.double()
+            exact.freeze(part)

@@ -78,12 +78,12 @@ class Quantizer(nn.Module, ABC):
         et al., "SoundStream", 2021, III-C)."""
 
     def fixed_point(self) -> Iterable[str]:
-        """Return the names of the parameters that are stored as multiples of 2**-12."""
+        """Return the names of the buffers that are stored as multiples of 2**-12."""
         return ()
 
     def freeze(self) -> None:
         """Round what decides bits."""
         self.double()
         for name in self.fixed_point():
-            tensor = self.get_parameter(name) if name in dict(self.named_parameters()) else self.get_buffer(name)
+            tensor = self.get_buffer(name)
             tensor.data = fix(tensor.data, ENTRY_BITS)
