@@ -51,11 +51,12 @@ def get_varint(data: bytes | memoryview, offset: int) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Field:
-    """One field: `kind` is `varint`, `name`, `bytesN` or `bits` (16 bits shared by `parts`, low bits first).
+    """One field: `kind` is `varint`, `varints` (a tuple, preceded by its length), `name`, `bytesN` or `bits` (16 bits
+    shared by `parts`, low bits first).
 
     Attributes:
         name: key in the dict (for `bits`, of the group only).
-        minimum, maximum: bounds of a `varint`.
+        minimum, maximum: bounds of a `varint`, or of how many `varints` there are.
         parts: for `bits`, (name, width in bits, maximum, meaning) of each part.
     """
 
@@ -69,6 +70,9 @@ class Field:
     def pack(self, values: Mapping[str, Any]) -> bytes:
         if self.kind == "varint":
             return put_varint(self._checked(self.name, values[self.name], self.minimum, self.maximum))
+        if self.kind == "varints":
+            count = self._checked(self.name, len(values[self.name]), self.minimum, self.maximum)
+            return b"".join(map(put_varint, [count, *values[self.name]]))
         if self.kind == "name":
             text = values[self.name]
             if not _NAME.fullmatch(text):
@@ -91,6 +95,13 @@ class Field:
         if self.kind == "varint":
             value, offset = get_varint(data, offset)
             return {self.name: self._read(self.name, value, self.minimum, self.maximum)}, offset
+        if self.kind == "varints":
+            count, offset = get_varint(data, offset)
+            numbers = []
+            for _ in range(self._read(f"count of {self.name}", count, self.minimum, self.maximum)):
+                value, offset = get_varint(data, offset)
+                numbers.append(value)
+            return {self.name: tuple(numbers)}, offset
         if self.kind == "name":
             for end in range(offset, min(len(data), offset + 32)):
                 if data[end] & 0x80:
@@ -118,7 +129,7 @@ class Field:
         if self.kind == "bits":
             head = [(self.name, "u16", "", self.meaning)]
             return head + [(f"- {n}", f"{w} bits", f"0..{m}", text) for n, w, m, text in self.parts]
-        limits = f"{self.minimum}..{self.maximum}" if self.kind == "varint" else ""
+        limits = f"{self.minimum}..{self.maximum}" if self.kind.startswith("varint") else ""
         return [(self.name, self.kind, limits, self.meaning)]
 
     def _size(self) -> int:

@@ -1,15 +1,19 @@
 """The part of the header that follows the system: what kind of signal, its size, its quality.
 
 Every system's parameters begin with the same 13 bits, so `codec inspect` can read them without the system's code.
-Systems of a kind share its layout: `IMAGE`, `AUDIO`.
+Systems of a kind share its layout: `IMAGE`, `AUDIO`, `VIDEO`.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
 
 from codec.errors import CorruptError, TruncatedError, UnsupportedVersionError
 from codec.fields import Field, Layout
+
+if TYPE_CHECKING:
+    from codec.media.video import VideoFormat
 
 QUALITY_STEPS = 1024  # resolution of the quality scale in a stream: 0..1024 stands for 0..100
 KINDS = ("image", "audio", "video", "other")
@@ -24,6 +28,9 @@ LAYOUTS = {  # FFmpeg's name -> channels; a stream holds the position in this ta
     "7.1(wide-side)": 8, "octagonal": 8, "downmix": 2, "3.1.2": 6, "5.1.2": 8, "5.1.4": 10, "7.1.2": 10,
     "7.1.4": 12, "5.1.2(back)": 8, "hexadecagonal": 16, "22.2": 24, "cube": 8,
 }  # fmt: skip
+PIXELS = ("yuv420p", "yuv420p10le", "rgb24", "rgb48le")  # of the source's frames
+MAX_GROUP = 1 << 16  # frames
+MAX_NUMBERS = 32  # a system may put into the header of video
 UNNAMED_LAYOUTS = 64  # from here on: that many channels without positions, FFmpeg's "12 channels"
 
 _QUALITY = ("quality", 11, QUALITY_STEPS, "quality x 10.24")
@@ -57,7 +64,37 @@ AUDIO = Layout(
         Field("layout", "varint", "channel layout, see below", 0, UNNAMED_LAYOUTS + MAX_CHANNELS),
     )
 )
-_LAYOUTS_OF = {"image": IMAGE, "audio": AUDIO}
+_PART = {"minimum": 1, "maximum": (1 << 31) - 1}  # of a fraction
+VIDEO = Layout(
+    (
+        Field(
+            "common",
+            "bits",
+            "what the stream holds",
+            parts=(
+                _QUALITY,
+                _KIND,
+                ("pixels", 2, 3, "of the source: 0 yuv420p, 1 yuv420p10, 2 RGB of 8, 3 of 16 bits"),
+                ("full", 1, 1, "full range"),
+            ),
+        ),
+        Field("width", "varint", "pixels", 1, MAX_SIDE),
+        Field("height", "varint", "pixels", 1, MAX_SIDE),
+        Field("group", "varint", "frames a unit; the last may have fewer", 1, MAX_GROUP),
+        Field("rate_num", "varint", "nominal frames a second: numerator", **_PART),
+        Field("rate_den", "varint", "denominator", **_PART),
+        Field("base_num", "varint", "seconds a tick of presentation times: numerator", **_PART),
+        Field("base_den", "varint", "denominator", **_PART),
+        Field("aspect_num", "varint", "width over height of a pixel: numerator", **_PART),
+        Field("aspect_den", "varint", "denominator", **_PART),
+        Field("rotation", "varint", "quarter turns clockwise that show it upright", 0, 3),
+        Field("matrix", "varint", "code point of ISO/IEC 23091-2", 0, 255),
+        Field("primaries", "varint", "code point of ISO/IEC 23091-2", 0, 255),
+        Field("transfer", "varint", "code point of ISO/IEC 23091-2", 0, 255),
+        Field("numbers", "varints", "how many, then those: the system's own", 0, MAX_NUMBERS),
+    )
+)
+_LAYOUTS_OF = {"image": IMAGE, "audio": AUDIO, "video": VIDEO}
 
 
 def image_params(samples: Any, quality: int) -> dict[str, Any]:
@@ -83,6 +120,31 @@ def audio_params(rate: int, layout: str, channels: int, depth: str, quality: int
         "rate": rate,
         "layout": list(LAYOUTS).index(layout) if named else UNNAMED_LAYOUTS + channels,
     }
+
+
+def video_params(format: VideoFormat, quality: int, group: int, numbers: tuple[int, ...] = ()) -> dict[str, Any]:
+    """Return the header's values for video at a quality index, in groups of some frames.
+
+    Args:
+        numbers: the system's own, each below 2**63.
+    """
+    fractions = {"rate": Fraction(format.rate), "base": Fraction(format.time_base), "aspect": Fraction(format.aspect)}
+    values = {"quality": quality, "kind": KINDS.index("video"), "pixels": PIXELS.index(format.pixels)}
+    for name, value in fractions.items():
+        values |= {f"{name}_num": value.numerator, f"{name}_den": value.denominator}
+    values |= {name: getattr(format, name) for name in ("width", "height", "matrix", "primaries", "transfer")}
+    return values | {"full": int(format.full), "rotation": format.rotation // 90, "group": group, "numbers": numbers}
+
+
+def video_format(params: dict[str, Any]) -> VideoFormat:
+    """Return the format of a video from its header's values."""
+    from codec.media.video import VideoFormat
+
+    parts = {name: Fraction(params[f"{name}_num"], params[f"{name}_den"]) for name in ("rate", "base", "aspect")}
+    return VideoFormat(
+        params["width"], params["height"], parts["rate"], PIXELS[params["pixels"]], parts["base"], parts["aspect"],
+        90 * params["rotation"], params["matrix"], params["primaries"], params["transfer"], bool(params["full"]),
+    )  # fmt: skip
 
 
 def layout_of(params: dict[str, Any]) -> tuple[str, int]:
