@@ -15,7 +15,7 @@ import click
 
 from codec.atomic import atomic_path
 from codec.cli import exits
-from codec.cli.progress import progress
+from codec.cli.progress import Bar, bar
 from codec.errors import CodecError, ExistsError
 from codec.limits import MAX_PIXELS
 
@@ -97,11 +97,33 @@ def _expand(name: str, accepts: Callable[[Path], bool], *, recursive: bool) -> I
                 yield str(found), found.relative_to(path)
 
 
-def run(jobs: list[Job], options: Options, work: Callable[[Job, Callable[[float], None]], dict[str, Any]]) -> int:
+class Report:
+    """What a job calls with the fraction done; it raises to interrupt.
+
+    Args:
+        bar: where progress is shown.
+        stop: set to interrupt.
+    """
+
+    def __init__(self, bar: Bar, stop: threading.Event) -> None:
+        self._bar, self._stop, self._last = bar, stop, 0.0
+
+    def __call__(self, fraction: float) -> None:
+        if self._stop.is_set():
+            raise KeyboardInterrupt
+        self._bar.advance(max(fraction - self._last, 0))
+        self._last = max(fraction, self._last)
+
+    def tell(self, text: str) -> None:
+        """Show a few words on how it goes."""
+        self._bar.tell(text)
+
+
+def run(jobs: list[Job], options: Options, work: Callable[[Job, Report], dict[str, Any]]) -> int:
     """Do the jobs, report each, and return the exit code. A file that fails does not stop the others.
 
     Args:
-        work: does one job and returns its report; calls its second argument with the fraction done.
+        work: does one job and returns its report.
     """
     if options.as_json and any(job.target == STDIO for job in jobs):
         raise click.UsageError("--json and the output both want stdout; use -o FILE")
@@ -113,31 +135,23 @@ def run(jobs: list[Job], options: Options, work: Callable[[Job, Callable[[float]
             pending.append(job)
     stop = threading.Event()
     failures: list[int] = []
-    with progress(len(pending)) as (advance, echo):
+    with bar(len(pending)) as shown:
 
         def attempt(job: Job) -> None:
-            last = 0.0
-
-            def report(fraction: float) -> None:
-                nonlocal last
-                if stop.is_set():
-                    raise KeyboardInterrupt
-                advance(max(fraction - last, 0))
-                last = max(fraction, last)
-
+            report = Report(shown, stop)
             try:
                 report(0.0)
                 result = work(job, report)
             except (CodecError, OSError, MemoryError, ValueError) as exc:
                 failures.append(exits.code_of(exc))
                 text = exits.message_of(exc)
-                echo(f"codec: {text if text.startswith(job.source) else f'{job.source}: {text}'}")
+                shown.echo(f"codec: {text if text.startswith(job.source) else f'{job.source}: {text}'}")
                 return
             report(1.0)
             if options.as_json:
                 click.echo(json.dumps(result))
             elif job.target != STDIO:
-                echo(_summary(result))
+                shown.echo(_summary(result))
 
         if options.jobs == 1 or len(pending) <= 1:
             for job in pending:
@@ -168,8 +182,8 @@ def _in_parallel(attempt: Callable[[Job], None], jobs: list[Job], count: int, st
 
 
 def _summary(result: dict[str, Any]) -> str:
-    sound = "duration" in result
-    size = f"{result['duration']:.2f} s" if sound else f"{result['width']}x{result['height']}"
+    size = f"{result['width']}x{result['height']}" if "width" in result else f"{result['duration']:.2f} s"
+    size += f", {result['frames']} frames" if "frames" in result else ""
     parts = [f"{result['input']} -> {result['output']}", size, f"{result['bytes']:,} bytes"]
     parts += [
         f"{result[name]:{form}} {unit}"

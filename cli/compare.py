@@ -20,7 +20,8 @@ import click
 def command(a: str, b: str, metrics: tuple[str, ...], weights: tuple[str, ...], as_json: bool) -> int:
     """Measure how much two files differ.
 
-    A is the original. Both are pictures, or both sounds, of any kind, .lcb included; they have to have the same size.
+    A is the original. Both are pictures, or sounds, or videos, of any kind, .lcb included; they have to have the same
+    size.
     Metrics of speech are measured of one channel at up to 24 kHz, or by --metric.
     """
     from codec.cli.options import named_files, names

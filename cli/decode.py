@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from codec import live
-from codec.cli import batch, sound
+from codec.cli import batch, sound, video
 from codec.container import parse_header
 from codec.errors import CodecError, MediaError
 from codec.limits import MAX_MEMORY
@@ -19,11 +19,16 @@ from codec.params import KINDS, unpack
 
 @click.command("decode")
 @click.argument("inputs", nargs=-1, required=True, metavar="IN...", type=click.Path(exists=True, allow_dash=True))
-@click.option("--to", "format_name", metavar="FORMAT", help="png, webp, wav, flac, ... [default: OUT's, or png, wav]")
+@click.option(
+    "--to", "format_name", metavar="FORMAT", help="png, wav, flac, mp4, ... [default: OUT's, or png, wav, mp4]"
+)
 @click.option(
     "--max-memory", type=click.IntRange(1), default=MAX_MEMORY >> 20, show_default=True, help="MiB a decode may take."
 )
-@click.option("--salvage", is_flag=True, help="Decode what is whole of damaged sound.")
+@click.option("--salvage", is_flag=True, help="Decode what is whole of damaged sound or video.")
+@click.option("--encoder", metavar="NAME", help="Of video: x264, x265, av1, vp9, ffv1, ... [default: by OUT's format]")
+@click.option("--frames", metavar="A:B", help="Of video: frames A to B - 1, counted from 0.")
+@click.option("--clip", type=click.IntRange(0), default=0, help="Of video with several clips: which one. [default: 0]")
 @batch.shared_options
 def command(
     inputs: tuple[str, ...],
@@ -33,16 +38,20 @@ def command(
     max_memory: int,
     max_pixels: int,
     salvage: bool,
+    encoder: str | None,
+    frames: str | None,
+    clip: int,
     **options: Any,
 ) -> int:
-    """Decompress .lcb files to images and sound.
+    """Decompress .lcb files to images, sound and video.
 
-    photo.lcb becomes photo.png beside it, song.lcb song.wav; -o names a file or folder. IN may be - for stdin; sound is
-    then decoded as it comes in.
+    photo.lcb becomes photo.png beside it, song.lcb song.wav, clip.lcb clip.mp4 (clip.mkv if mp4 cannot hold what is in
+    it); -o names a file or folder. IN may be - for stdin; sound is then decoded as it comes in.
     """
     import codec
     from codec.media import image
 
+    video.range_of(frames)  # a mistake in it is one error, not one a file
     if format_name is None:
         named = output not in (None, batch.STDIO) and not Path(output).is_dir() and not output.endswith("/")
         format_name = Path(output).suffix if named else None
@@ -50,13 +59,23 @@ def command(
         _known(format_name)
         suffix = lambda source: "." + format_name.lower().removeprefix(".")
     else:
-        suffix = lambda source: ".wav" if _kind(source) == "audio" else ".png"
+        suffix = lambda source: _suffix(source, encoder)
     jobs = batch.plan(inputs, output, suffix, lambda path: path.suffix == ".lcb", recursive=recursive)
 
     def work(job: batch.Job, progress: Any) -> dict[str, Any]:
         batch.check_target(job.target, force=options["force"])
         start = live.read_start(click.get_binary_stream("stdin")) if job.source == batch.STDIO else b""
-        if (_kind_of(start) if start else _kind(job.source)) == "audio":
+        kind = _kind_of(start) if start else _kind(job.source)
+        if kind == "video":
+            from codec.media.video_writer import format_of
+
+            return video.decode(
+                job, progress, data=start + batch.read_input(job.source),
+                container=format_of(format_name or _suffix(job.source, encoder)), encoder=encoder, frames=frames,
+                clip=clip, device=options["device"], force=options["force"], salvage=salvage,
+                limits={"max_pixels": max_pixels, "max_memory": max_memory << 20},
+            )  # fmt: skip
+        if kind == "audio":
             return sound.decode(
                 job, progress, start=start, format=format_name or "wav", device=options["device"],
                 force=options["force"], salvage=salvage,
@@ -65,12 +84,12 @@ def command(
         data = start + batch.read_input(job.source)
         stream = codec.open(data, device=options["device"], max_pixels=max_pixels, max_memory=max_memory << 20)
         picture = stream.decode(progress=progress)
-        kind = image.format_of(format_name or "png")
+        form = image.format_of(format_name or "png")
         buffer = io.BytesIO()
-        lost = codec.write(picture, buffer, kind)
+        lost = codec.write(picture, buffer, form)
         batch.write_output(job.target, buffer.getbuffer(), force=options["force"])
         if lost:
-            click.echo(f"codec: {job.target}: {kind} cannot hold {', '.join(lost)}; left out", err=True)
+            click.echo(f"codec: {job.target}: {form} cannot hold {', '.join(lost)}; left out", err=True)
         return {
             "input": job.source,
             "output": job.target,
@@ -88,15 +107,24 @@ def command(
 
 def _known(name: str) -> None:
     """Refuse a format that nothing can be written in, before any work."""
-    from codec.media import audio_writer, image
+    from codec.media import audio_writer, image, video_encoders
 
-    try:
-        image.format_of(name)
-    except MediaError as exc:
+    problems = []
+    for media in (image, audio_writer, video_encoders):
         try:
-            audio_writer.format_of(name)
-        except MediaError:
-            raise exc from None
+            media.format_of(name)
+            return
+        except MediaError as exc:
+            problems.append(exc)
+    raise problems[0]
+
+
+def _suffix(source: str, encoder: str | None) -> str:
+    """Return the suffix of what a .lcb file becomes where none was asked for."""
+    kind = _kind(source)
+    if kind == "video":
+        return video.suffix_for(source, encoder)
+    return ".wav" if kind == "audio" else ".png"
 
 
 def _kind(source: str) -> str:

@@ -61,12 +61,15 @@ def command(as_json: bool, resume: bool, record: bool, **given: Any) -> int:
       avif:speed=6,4                one curve for each value of a key that is not the quality
     Pictures: jpeg, webp, avif, jpeg2000, jxl; lossless png, webp-lossless, jxl-lossless;
       compressai-peer; compressai puts a CompressAI checkpoint into our files.
+    Video: x264, x265, av1 (SVT-AV1), vp9 (x264:crf=18..42/4,preset=slow); models are stem and hnerv (hnerv:e=2).
     Sound: opus, aac, mp3 (opus:kbps=6..64,application=voip);
       lyra for speech at 16 kHz, its weights in the folder CODEC_LYRA.
 
-    DATA are pictures or sounds, and folders of them. DIR gets report.html, results.jsonl (appended while measuring;
-    --resume goes on after an interruption), results.csv, curves.csv, summary.json and, for other people's plot scripts,
-    summary/.
+    DATA are pictures, sounds or videos, and folders of them. DIR gets report.html, results.jsonl (appended while
+    measuring; --resume goes on after an interruption), results.csv, curves.csv, summary.json and, for other people's
+    plot scripts, summary/.
+
+    Of video the coded files are kept, too, in coded/ under the names that results.jsonl gives them.
 
     Metrics of speech (pesq, stoi, visqol-speech, dnsmos) are measured where all sounds have one channel at up to
     24 kHz, and elsewhere when --metric names them.
@@ -76,10 +79,10 @@ def command(as_json: bool, resume: bool, record: bool, **given: Any) -> int:
     """
     import torch
 
-    from codec.evaluation import runner
+    from codec.evaluation.threads import limited_threads
 
     threads = max(torch.get_num_threads() // given["jobs"], 1)
-    with runner.limited_threads(threads):
+    with limited_threads(threads):
         task = _prepare(threads, **given)
         rows = _collect(task, resume)
         return _finish(task, rows, as_json, record)
@@ -130,10 +133,12 @@ def _prepare(threads: int, **given: Any) -> _Task:
             raise ValueError(f"two curves are called {next(name for name in known if known.count(name) > 1)}")
         if given["anchor"] and given["anchor"] not in known:
             raise ValueError(f"--anchor {given['anchor']} is none of the curves {', '.join(known)}")
-    how = How(medium.name, measured, weights, given["repeat"])
+    output = Path(given["output"])
+    keep = str(output / runner.CODED) if medium.keeps else ""
+    how = How(medium.name, measured, weights, given["repeat"], keep)
     return _Task(
         medium, files, runner.plan(files, curves), prepared, overlaid, how, given["anchor"], shown, given["data"],
-        Path(given["output"]), given["jobs"], threads, _command_line(given),
+        output, given["jobs"], threads, _command_line(given),
     )  # fmt: skip
 
 
@@ -273,8 +278,9 @@ def _decode(task: _Task, rows: list[Row], selection: Selection) -> list[Any]:
 
     files = selection.files[:SHOWN] if task.shown is None else task.shown
     chosen = showcase.choose(task.jobs, rows, files, task.medium)
+    kept = {(row.file, row.curve, row.setting): Path(task.how.keep) / row.coded for row in rows if task.how.keep}
     with progress(sum(map(len, chosen.values()))) as (advance, _):
-        return showcase.decode(chosen, task.medium, advance)
+        return showcase.decode(chosen, task.medium, advance, kept)
 
 
 def _plot(evaluation: Evaluation, folder: Path) -> None:

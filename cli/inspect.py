@@ -46,10 +46,14 @@ def _describe(report: dict[str, Any]) -> str:
     if report["kind"] == "audio":
         length = "its end is missing" if report["seconds"] is None else f"{report['seconds']:.3f} s"
         size = f"{report['rate']} Hz {report['layout']}, {length}"
+    if report["kind"] == "video":
+        size += (
+            f" {report['pixels']}, {report['frames']} frames at {report['fps']:g} a second, {report['seconds']:.3f} s"
+        )
     if report["bpp"] is not None:
         rate = f"{report['bpp']:.4f} bpp, "
-    elif report["kbps"] is not None:
-        rate = f"{report['kbps']:.2f} kbit/s, "
+    if report["kbps"] is not None:
+        rate += f"{report['kbps']:.2f} kbit/s, "
     lines = [
         f"{report['input']}",
         f"  {report['kind']}     {size}, {report['channels']} channels, {report['bit_depth']} bits",
@@ -60,6 +64,8 @@ def _describe(report: dict[str, Any]) -> str:
         f"  units     {report['units']}",
         f"  beside it {metadata}",
     ]
+    if report["kind"] == "video" and report["clips"] > 1:
+        lines.insert(-1, f"  clips     {report['clips']}, of {', '.join(map(str, report['clip_frames']))} frames")
     lines += [f"  problem   {text}" for text in report.get("problems", [])]
     if report.get("problems") == []:
         lines.append(f"  checked   all symbols decode, SHA-256 {report['symbols'][:16]}...")

@@ -14,8 +14,9 @@ from codec.cli import exits
 from codec.errors import CodecError
 
 _COMMANDS = {  # name -> one line for --help, so that help imports nothing
-    "encode": "Compress images and sound to .lcb files.",
+    "encode": "Compress images, sound and video to .lcb files.",
     "decode": "Decompress .lcb files.",
+    "append": "Add a clip to a .lcb file of video.",
     "inspect": "Show what is in .lcb files, without decoding.",
     "tokens": "Turn sound into the tokens of a codebook model, and back.",
     "eval": "Measure rate and distortion of codecs on files, with anchors, and write a report.",

@@ -36,7 +36,7 @@ def _input(source: str) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def _output(target: str, *, force: bool) -> Iterator[BinaryIO]:
+def output(target: str, *, force: bool) -> Iterator[BinaryIO]:
     """Open a file that appears whole or not at all, or stdout, which is flushed as it is written."""
     if target == batch.STDIO:
         stream = click.get_binary_stream("stdout")
@@ -70,7 +70,7 @@ def encode(
     from codec.rate import kilobits_per_second
 
     started = time.perf_counter()
-    with _input(job.source) as file, Reader(file, **raw) as reader, _output(job.target, force=force) as out:
+    with _input(job.source) as file, Reader(file, **raw) as reader, output(job.target, force=force) as out:
         info = checkpoint.find_model(model or codec.default_model(reader))
         system = checkpoint.load(info, device)
         if system.media != "audio":
@@ -121,7 +121,7 @@ def decode(
     from codec.media.audio import Writer
 
     started = time.perf_counter()
-    with _input(job.source) as file, _output(job.target, force=force) as out:
+    with _input(job.source) as file, output(job.target, force=force) as out:
         if salvage:
             stream = codec.open(start + file.read(), device=device, tolerant=True)
             for problem in stream.problems():

@@ -4,6 +4,7 @@
     picture = codec.decode("photo.lcb")                  # Image: .samples [H, W, C], .alpha, .metadata
     latents = codec.open("photo.lcb").latents()          # float tensor, no synthesis
     sound = codec.decode(codec.encode("song.flac"))      # Audio: .samples [channels, n], .rate, .metadata
+    video = codec.decode(codec.encode("clip.mp4"))       # Video: .frames, .format, .metadata
 
 Importing this package imports neither torch nor Pillow; the first call that needs them does.
 """
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from codec.checkpoint import DEFAULT_MODELS, find_model, installed_models, installed_systems
     from codec.media.audio import Audio
     from codec.media.image import Image
+    from codec.media.video import Video
     from codec.stream import Info, Stream, open
 
 __version__ = "0.1.0"
@@ -29,6 +31,7 @@ _HOME = {  # public name -> module that defines it
     "Image": "codec.media.image",
     "Info": "codec.stream",
     "Stream": "codec.stream",
+    "Video": "codec.media.video",
     "decode": "codec.api",
     "default_model": "codec.api",
     "encode": "codec.api",
@@ -48,6 +51,7 @@ __all__ = [
     "Image",
     "Info",
     "Stream",
+    "Video",
     "decode",
     "default_model",
     "encode",

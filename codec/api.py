@@ -15,11 +15,17 @@ from codec.params import quality_index, quality_of
 from codec.stream import Source, Stream
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from codec.media.audio import Audio
     from codec.media.image import Image
+    from codec.media.video import Video
+    from codec.media.video_raw import RawFormat
     from codec.system import Progress
+    from codec.video_system import Tell
 
 DEFAULT_QUALITY = 60.0
+_TARGETS_OF = {"bpp": ("image", "video"), "psnr": ("image", "video"), "kbps": ("audio", "video")}  # kinds they are for
 
 
 def encode(
@@ -33,23 +39,32 @@ def encode(
     kbps: float | None = None,
     psnr: float | None = None,
     strip: bool = False,
+    group: int | None = None,
+    sound: str = "copy",
+    raw: RawFormat | None = None,
     device: str = "auto",
     max_pixels: int = MAX_PIXELS,
     progress: Progress | None = None,
+    tell: Tell | None = None,
 ) -> bytes:
-    """Compress an image or sound and return the bytes of a .lcb file.
+    """Compress an image, sound or video and return the bytes of a .lcb file.
 
     Args:
-        signal: path, bytes or binary file of an image or sound; `codec.Image` or `codec.Audio`; Pillow image; array
-            [H, W] or [H, W, C]; tensor [C, H, W].
+        signal: path, bytes or binary file of an image, sound or video; `codec.Image`, `codec.Audio` or `codec.Video`;
+            Pillow image; array [H, W] or [H, W, C]; tensor [C, H, W]. Of a video's file no more than a group of frames
+            is held.
         model: name of an installed model, see `codec list models`; by default that for the kind of signal.
         quality: 0..100 (default 60). Instead of it, at most one of: `target_size` (bytes, not exceeded), `bpp`
-            (bits per pixel of an image's file, not exceeded), `kbps` (kilobits a second of a sound's file, not
-            exceeded), `psnr` (dB, at least; images).
+            (bits per pixel of the file of an image or video, not exceeded), `kbps` (kilobits a second of the file of
+            sound or video, not exceeded), `psnr` (dB, at least; images and video, there of RGB).
         effort: 1..10: 1 is one forward pass, more looks longer for a better stream.
         strip: leave ICC, EXIF, XMP and tags out.
+        group: of video, frames a unit; by default as the model likes it.
+        sound: of a video's file: `copy` its sound, `code` it by a model for sound, or `none`.
+        raw: the form of a file of frames without a header.
         device: `auto`, `cpu` or `cuda`.
         progress: called with the fraction done.
+        tell: called with a few words on how the encoding of a video goes.
 
     Raises:
         ValueError: an option is out of range or not for this kind of signal, or two targets are given.
@@ -64,54 +79,87 @@ def encode(
     given = [name for name, value in targets.items() if value is not None]
     if len(given) > 1:
         raise ValueError(f"{' and '.join(given)} exclude each other")
-    signal = read(signal, max_pixels=max_pixels)
-    kind = kind_of(signal)
-    for name, wanted in (("bpp", "image"), ("psnr", "image"), ("kbps", "audio")):
-        if given == [name] and kind != wanted:
-            raise ValueError(f"{name} is for {wanted}, not for {kind}")
+    signal, kind = _taken(signal, raw, max_pixels)
+    for name, wanted in _TARGETS_OF.items():
+        if given == [name] and kind not in wanted:
+            raise ValueError(f"{name} is for {' and '.join(wanted)}, not for {kind}")
     info = checkpoint.find_model(model or default_model(signal))
     system = checkpoint.load(info, device)
     if system.media != kind:
         raise ValueError(f"the model {info.name} is for {system.media}, not for {kind}")
-    if kind == "audio":
-        from codec.engine import audio as engine
+    options = {"effort": effort, "strip": strip, "progress": progress or no_progress}
+    if kind == "video":
+        from codec.engine.video import encode_source
+        from codec.video_system import tell_nobody
+
+        options |= {"group": group, "sound": sound, "raw": raw, "device": device, "max_pixels": max_pixels}
+        options["tell"] = tell or tell_nobody
+        attempt = lambda value: b"".join(encode_source(signal, info, system, quality=value, **options))
     else:
-        from codec.engine import images as engine
-
-    def attempt(value: float) -> bytes:
-        return engine.encode(
-            signal, info, system, quality=value, effort=effort, strip=strip, progress=progress or no_progress
-        )
-
+        if kind == "audio":
+            from codec.engine import audio as engine
+        else:
+            from codec.engine import images as engine
+        attempt = lambda value: engine.encode(signal, info, system, quality=value, **options)
     single = system.single_rate
     if psnr is not None:
-        measure = lambda data: _psnr(data, signal, device)
+        measure = lambda data: _psnr(data, signal, raw, device)
         return rate.smallest_above(attempt, measure, psnr, f"a PSNR of {psnr:g} dB", single=single)
-    limits = {
-        "target_size": lambda: (target_size, f"a size of {target_size} bytes"),
-        "bpp": lambda: (bpp * signal.width * signal.height / 8, f"a rate of {bpp:g} bits per pixel"),
-        "kbps": lambda: (kbps * 125 * signal.seconds, f"a rate of {kbps:g} kbit/s"),
-    }
-    if given and given[0] in limits:
-        limit, what = limits[given[0]]()
-        return rate.largest_below(attempt, len, limit, f"{what} ({limit:.0f} bytes)", single=single)
+    if given and given[0] != "quality":
+        return rate.largest_below(attempt, *_limit(signal, target_size, bpp, kbps), single=single)
     quality = DEFAULT_QUALITY if quality is None else quality
     return attempt(quality_of(quality_index(quality)))
 
 
+def _taken(signal: Any, raw: RawFormat | None, max_pixels: int) -> tuple[Any, str]:
+    """Return what an encoder goes through, maybe several times, and its kind. A video's file stays one."""
+    kind = "video" if raw else kind_of(signal)
+    if kind != "video":
+        signal = read(signal, max_pixels=max_pixels)
+    elif hasattr(signal, "read"):
+        signal = signal.read()
+    return signal, kind
+
+
+def _limit(
+    signal: Any, target_size: int | None, bpp: float | None, kbps: float | None
+) -> tuple[Callable[[bytes], float], float, str]:
+    """Return what to measure of a file, what it must not exceed, and that in words."""
+    if target_size is not None:
+        return len, target_size, f"a size of {target_size} bytes"
+    name, wanted, what = (
+        ("bpp", bpp, f"a rate of {bpp:g} bits per pixel")
+        if kbps is None
+        else ("kbps", kbps, f"a rate of {kbps:g} kbit/s")
+    )
+    if hasattr(signal, "samples"):
+        size = wanted * signal.width * signal.height / 8 if kbps is None else wanted * 125 * signal.seconds
+        return len, size, f"{what} ({size:.0f} bytes)"
+    return lambda data: getattr(Stream(data).info, name), wanted, what
+
+
 def default_model(signal: Any) -> str:
     """Return the name of the model for a signal; of sound, anything with `rate` and `channels` will do."""
-    kind = "audio" if hasattr(signal, "rate") else kind_of(signal)
-    speech = kind == "audio" and signal.channels == 1 and signal.rate <= checkpoint.SPEECH_RATE
-    return checkpoint.DEFAULT_MODELS["speech" if speech else kind]
+    if hasattr(signal, "rate"):
+        return checkpoint.sound_model(signal.channels, signal.rate)
+    return checkpoint.DEFAULT_MODELS[kind_of(signal)]
 
 
-def read(source: Any, *, max_pixels: int = MAX_PIXELS) -> Image | Audio:
-    """Read an image or sound from a path, bytes or binary file, told apart by how the file begins.
+def read(source: Any, *, max_pixels: int = MAX_PIXELS) -> Image | Audio | Video:
+    """Read an image, sound or video from a path, bytes or binary file, told apart by how the file begins.
 
-    See `codec.media.image.read` for what else is taken as an image, and `codec.media.audio.read` for errors.
+    See `codec.media.image.read` for what else is taken as an image, and `codec.media.audio.read` for errors. All frames
+    of a video are held in memory; `codec.media.video_reader.Reader` reads it in groups.
     """
-    if kind_of(source) == "audio":
+    kind = kind_of(source)
+    if kind == "video":
+        from codec.engine import clips
+        from codec.media import video
+
+        signal = source if isinstance(source, video.Video) else video.read(source)
+        clips.check_size(signal.format, max_pixels)
+        return signal
+    if kind == "audio":
         from codec.media import audio
 
         return source if isinstance(source, audio.Audio) else audio.read(source)
@@ -120,9 +168,14 @@ def read(source: Any, *, max_pixels: int = MAX_PIXELS) -> Image | Audio:
     return image.read(source, max_pixels=max_pixels)
 
 
-def write(signal: Image | Audio, file: Any, format: str) -> list[str]:
-    """Write an image or sound to a file and return the names of metadata the format cannot hold."""
-    if kind_of(signal) == "audio":
+def write(signal: Image | Audio | Video, file: Any, format: str) -> list[str]:
+    """Write an image, sound or video to a file and return the names of what the format cannot hold."""
+    kind = kind_of(signal)
+    if kind == "video":
+        from codec.media import video
+
+        return video.write(signal, file, format)
+    if kind == "audio":
         from codec.media import audio
 
         return audio.write(signal, file, format)
@@ -131,7 +184,7 @@ def write(signal: Image | Audio, file: Any, format: str) -> list[str]:
     return image.write(signal, file, format)
 
 
-def decode(source: Source, *, device: str = "auto", **limits: int) -> Image | Audio:
+def decode(source: Source, *, device: str = "auto", **limits: int) -> Image | Audio | Video:
     """Decompress a .lcb file (path, bytes or binary file).
 
     Args:
@@ -172,15 +225,28 @@ def from_tokens(
     return audio.play(*system.of_tokens(torch.from_numpy(given.astype(np.int64))), system, rate=rate, length=length)
 
 
-def _psnr(data: bytes, original: Image, device: str) -> float:
-    return psnr_of(Stream(data, device=device, max_pixels=UNLIMITED, max_memory=UNLIMITED).decode(), original)
+def _psnr(data: bytes, original: Any, raw: RawFormat | None, device: str) -> float:
+    stream = Stream(data, device=device, max_pixels=UNLIMITED, max_memory=UNLIMITED)
+    if stream.kind != "video":
+        return psnr_of(stream.decode(), original)
+    from codec.engine import clips
+
+    with clips.opened(original, raw) as clip:
+        return clips.psnr(stream.frames(), clip)
 
 
-def psnr_of(decoded: Image | Audio, original: Image | Audio) -> float:
+def psnr_of(decoded: Image | Audio | Video, original: Image | Audio | Video) -> float:
     """Return the PSNR in dB over all samples of two signals of the same kind; alpha does not count.
 
-    The peak is the range of the samples: 255 or 65535 of an image, 2 (from -1 to 1) of sound.
+    The peak is the range of the samples: 255 or 65535 of an image, 2 (from -1 to 1) of sound. Of video the samples are
+    those of all frames as RGB.
     """
+    if kind_of(original) == "video":
+        from codec.engine import clips
+
+        if decoded.length != original.length:
+            raise ValueError(f"videos must have as many frames, not {decoded.length} and {original.length}")
+        return clips.psnr([decoded.frames], clips.InMemory(original))
     integers = original.samples.dtype.kind == "u"
     peak = float(np.iinfo(original.samples.dtype).max) if integers else 2.0
     mse = squared_error(decoded.samples, original.samples) / max(original.samples.size, 1)

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from codec.system import System
 
 DIGEST_BYTES = 4  # of the SHA-256, in a stream's header
-DEFAULT_MODELS = {"image": "waveprior", "audio": "walloc-audio", "speech": "rvq-speech"}  # by kind of signal
+# By kind of signal.
+DEFAULT_MODELS = {"image": "waveprior", "audio": "walloc-audio", "speech": "rvq-speech", "video": "stem"}
 SPEECH_RATE = 24_000  # samples a second up to which one channel counts as speech
 PATH_VARIABLE = "CODEC_MODELS"  # folders of further models, separated like PATH
 
@@ -121,6 +122,11 @@ def find_model(name: str) -> ModelInfo:
             return info
     known = ", ".join(info.name for info in installed_models()) or "none"
     raise MissingModelError(f"model {name!r} is not installed (installed: {known}); see `codec list models`")
+
+
+def sound_model(channels: int, rate: int) -> str:
+    """Return the name of the model for sound of some channels at `rate` samples a second."""
+    return DEFAULT_MODELS["speech" if channels == 1 and rate <= SPEECH_RATE else "audio"]
 
 
 def find_digest(system: str, version: int, digest: bytes, kind: str) -> ModelInfo:

@@ -8,16 +8,17 @@ the last unit needs no length (it runs to the end of the file), and the header h
 because the CRC of every chunk also covers the header and the chunk's ordinal. So a damaged header, a chunk
 moved, and a chunk from another file all show.
 
-Sound is written while it is still coming in: its units all have a length, no index stands before them, and the last
-one, in the end chunk, says how long the sound is. `ChunkWriter` and `codec.live` work on such a stream piece by piece.
+Sound and video are written while they are still coming in: units all have a length, no index stands before them, and
+the last one, in the end chunk, says how long it is. `ChunkWriter` and `codec.live` work piece by piece on such streams.
+After the end of a video further clips may follow, each like a file of its own without signature and header.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, BinaryIO
 
 from codec.errors import CorruptError, FormatError, TruncatedError, UnsupportedVersionError
 from codec.fields import Field, Layout, get_varint, put_varint
@@ -26,6 +27,7 @@ SIGNATURE = b"\x89LCB\r\n"  # a high bit against 7-bit transfer, CR LF against l
 FORMAT_VERSION = 1
 MAX_HEADER = 4096  # bytes: a header holds a few numbers
 MAX_METADATA = 16 << 20  # bytes of one metadata block after inflation
+PIECE = 1 << 20  # bytes of a sound track in one chunk, at most
 
 HEADER = Layout(
     (
@@ -35,9 +37,10 @@ HEADER = Layout(
     )
 )  # the parameters of the system follow, to the end of the header
 
-UNIT, LAST_UNIT, INDEX, ALPHA, END = b"U", b"L", b"X", b"A", b"E"
+UNIT, LAST_UNIT, INDEX, ALPHA, END, NEXT, SOUND, TIMES = b"U", b"L", b"X", b"A", b"E", b"N", b"s", b"p"
 METADATA = {"icc": b"i", "exif": b"e", "xmp": b"x", "tags": b"t"}
 _METADATA_NAMES = {code: name for name, code in METADATA.items()}
+_CUTTABLE = (UNIT, END, NEXT, SOUND, TIMES)  # what was cut off in one of these is missing, no more
 
 
 @dataclass(frozen=True)
@@ -48,11 +51,14 @@ class Unit:
         payload: entropy-coded bytes.
         check: 16-bit check of the decoded symbols.
         damaged: what is wrong with it, or None. Only `parse(..., tolerant=True)` returns damaged units.
+        times: of video, body of the chunk with the presentation times of its frames (`codec.times`); empty where they
+            follow one another.
     """
 
     payload: bytes
     check: int
     damaged: FormatError | None = None
+    times: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -66,7 +72,12 @@ class Container:
         units: in coding order.
         metadata: `icc`, `exif`, `xmp`, `tags` -> raw bytes.
         alpha: alpha plane as PNG bytes, or None.
-        length: of sound, samples a channel; None for images, and where the end of a damaged stream is missing.
+        length: of sound, samples a channel, of video, frames; None for images, and where the end of a damaged stream is
+            missing.
+        sound: of video, the tracks beside it: each the bytes of a file of sound.
+        later: of video, the clips that were appended; their system and digest are those of the file.
+        damage: what else a tolerant reader had to leave out, in words.
+        chunks: how many there are in the whole file.
     """
 
     system: str
@@ -77,22 +88,40 @@ class Container:
     metadata: Mapping[str, bytes] = field(default_factory=dict)
     alpha: bytes | None = None
     length: int | None = None
+    sound: tuple[bytes, ...] = ()
+    later: tuple[Container, ...] = ()
+    damage: tuple[str, ...] = field(default=(), compare=False)
+    chunks: int = field(default=0, compare=False)
+
+    @property
+    def clips(self) -> tuple[Container, ...]:
+        """This one and those that were appended."""
+        return self, *self.later
 
     def pack(self) -> bytes:
         """Return the file."""
         writer = ChunkWriter(self.system, self.version, self.digest, self.params)
-        parts = [writer.start]
-        parts += [writer.metadata(name, self.metadata[name]) for name in METADATA if self.metadata.get(name)]
+        parts = [writer.start, *self._chunks(writer)]
+        for clip in self.later:
+            parts += [writer.chunk(NEXT, clip.params), *clip._chunks(writer)]
+        return b"".join(parts)
+
+    def _chunks(self, writer: ChunkWriter) -> Iterator[bytes]:
+        for name in METADATA:
+            if self.metadata.get(name):
+                yield writer.metadata(name, self.metadata[name])
         if self.alpha is not None:
-            parts.append(writer.chunk(ALPHA, self.alpha))
-        if self.length is not None:
-            parts += [writer.unit(unit) for unit in self.units[:-1]]
-            return b"".join([*parts, writer.end(self.length, self.units[-1])])
-        if len(self.units) > 1:
+            yield writer.chunk(ALPHA, self.alpha)
+        for number, track in enumerate(self.sound):
+            yield from writer.sound(number, (track[i : i + PIECE] for i in range(0, max(len(track), 1), PIECE)))
+        if self.length is None and len(self.units) > 1:
             sizes = b"".join(put_varint(len(unit.payload)) for unit in self.units)
-            parts.append(writer.chunk(INDEX, put_varint(len(self.units)) + sizes))
-        parts += [writer.unit(unit) for unit in self.units[:-1]]
-        return b"".join([*parts, writer.unit(self.units[-1], LAST_UNIT)])
+            yield writer.chunk(INDEX, put_varint(len(self.units)) + sizes)
+        yield from map(writer.unit, self.units[:-1])
+        if self.length is None:
+            yield writer.unit(self.units[-1], LAST_UNIT)
+        else:
+            yield writer.end(self.length, self.units[-1])
 
 
 class ChunkWriter:
@@ -110,6 +139,14 @@ class ChunkWriter:
         self._seed = zlib.crc32(self.start)
         self._ordinal = 0
 
+    @classmethod
+    def after(cls, data: bytes, chunks: int) -> ChunkWriter:
+        """Return what writes on at the end of a file that has so many chunks."""
+        values, params, _ = parse_header(data)
+        writer = cls(values["system"], values["version"], values["digest"], params)
+        writer._ordinal = chunks
+        return writer
+
     def chunk(self, kind: bytes, body: bytes, check: bytes = b"") -> bytes:
         length = b"" if kind == LAST_UNIT else put_varint(len(body))
         chunk = kind + length + body + check
@@ -120,11 +157,27 @@ class ChunkWriter:
         return self.chunk(METADATA[name], zlib.compress(data, 9))
 
     def unit(self, unit: Unit, kind: bytes = UNIT) -> bytes:
-        return self.chunk(kind, unit.payload, unit.check.to_bytes(2, "little"))
+        return self._times(unit) + self.chunk(kind, unit.payload, unit.check.to_bytes(2, "little"))
 
     def end(self, length: int, last: Unit) -> bytes:
-        """Return the chunk that ends sound of `length` samples a channel with its last unit."""
-        return self.chunk(END, put_varint(length) + last.payload, last.check.to_bytes(2, "little"))
+        """Return the chunk that ends a stream of `length` samples a channel or frames with its last unit."""
+        body = put_varint(length) + last.payload
+        return self._times(last) + self.chunk(END, body, last.check.to_bytes(2, "little"))
+
+    def sound(self, number: int, pieces: Iterable[bytes]) -> Iterator[bytes]:
+        """Yield the chunks of a track of sound, given in pieces of at most `PIECE` bytes."""
+        for piece in pieces:
+            yield self.chunk(SOUND, put_varint(number) + piece)
+
+    def _times(self, unit: Unit) -> bytes:
+        return self.chunk(TIMES, unit.times) if unit.times else b""
+
+
+def pieces_of(file: BinaryIO) -> Iterator[bytes]:
+    """Yield what is left of a file in pieces of at most `PIECE` bytes, at least one."""
+    yield file.read(PIECE)
+    while piece := file.read(PIECE):
+        yield piece
 
 
 def crc_of(seed: int, ordinal: int, *pieces: bytes | memoryview) -> bytes:
@@ -170,7 +223,8 @@ def parse(data: bytes, *, tolerant: bool = False) -> Container:
 
     Args:
         tolerant: return damaged units marked as such instead of raising, when an index or their own framing
-            tells where they lie. Damage to the header or another critical chunk always raises.
+            tells where they lie; leave out damaged times and sound of video. Damage to the header or another critical
+            chunk always raises.
 
     Raises:
         FormatError or a subclass.
@@ -178,55 +232,133 @@ def parse(data: bytes, *, tolerant: bool = False) -> Container:
     values, params, offset = parse_header(data)
     view = memoryview(data)
     seed = zlib.crc32(view[:offset])
-    metadata: dict[str, bytes] = {}
-    alpha: bytes | None = None
-    sizes: list[int] | None = None
-    length: int | None = None
-    units: list[Unit] = []
+    clips = [_Clip(params)]
     ordinal = 0
-    finished = False
+    verified, damage = (
+        False,
+        None,
+    )  # by a chunk that is intact, as its checksum covers the header; the first that is not
     while offset < len(data):
-        if finished:
+        clip, kind = clips[-1], bytes(view[offset : offset + 1])
+        if clip.finished and not (clip.ended and kind == NEXT):
             raise CorruptError("there are bytes after the last unit")
         try:
-            kind, body, check, crc, end = _frame(view, offset, sizes, len(units), tolerant)
+            kind, body, check, crc, end = _frame(view, offset, clip.sizes, len(clip.units), tolerant)
         except TruncatedError:
-            if tolerant and bytes(view[offset : offset + 1]) in (UNIT, END):
+            if tolerant and kind in _CUTTABLE:
                 break  # what was cut off is missing, no more
             raise
         good = crc_of(seed, ordinal, view[offset : end - 4]) == crc
-        is_unit = kind in (UNIT, LAST_UNIT)
-        if kind == END and not good and tolerant:
-            break  # as if it had been cut off
-        if not good and not (tolerant and is_unit and (units or sizes)):
-            raise CorruptError(f"checksum of chunk {ordinal} ({kind!r}) does not match; fetch the file again")
-        if is_unit:
-            damage = None if good else CorruptError(f"unit {len(units)} is damaged")
-            units.append(Unit(bytes(body), check, damage))
-            finished = kind == LAST_UNIT
-        elif kind == END:
-            length, last = read_end(body, check)
-            units.append(last)
-            finished = True
-        elif kind == INDEX:
-            sizes = _read_index(body, len(data))
-        elif kind == ALPHA:
-            alpha = bytes(body)
-        elif kind in _METADATA_NAMES:
-            metadata[_METADATA_NAMES[kind]] = inflate(body)
-        elif not kind.islower():
-            raise UnsupportedVersionError(f"unknown critical chunk {kind!r}: update codec")
+        if good and kind == NEXT:
+            if not clip.ended:
+                raise CorruptError("a clip begins before the end of the one before")
+            clips.append(_Clip(bytes(body)))
+        elif good:
+            clip.take(kind, body, check, len(data))
+        else:
+            error = CorruptError(f"checksum of chunk {ordinal} ({kind!r}) does not match; fetch the file again")
+            if not (tolerant and clip.spare(kind, body, check)):
+                raise error
+            damage = damage or error
+            if kind in (END, NEXT) and bytes(view[end : end + 1]) != NEXT:
+                break  # as if it had been cut off
+        verified = verified or good
         ordinal += 1
         offset = end
-    if not finished and not (tolerant and sizes is None):
+    if damage and not verified:
+        raise damage
+    if not clips[-1].finished and not (tolerant and clips[-1].sizes is None):
         raise TruncatedError("the stream ends before its last unit; fetch it again")
-    if sizes is not None and not tolerant and sizes != [len(unit.payload) for unit in units]:
-        raise CorruptError("the index does not match the units")
-    return Container(values["system"], values["version"], values["digest"], params, units, metadata, alpha, length)
+    head = values["system"], values["version"], values["digest"]
+    first, *later = [clip.container(head, tolerant) for clip in clips if clip.units or clip is clips[0]]
+    return replace(first, later=tuple(later), chunks=ordinal)
+
+
+class _Clip:
+    """What has been read of a file, or of one clip of it."""
+
+    def __init__(self, params: bytes) -> None:
+        self.params = params
+        self.units: list[Unit] = []
+        self.sizes: list[int] | None = None
+        self.finished = self.ended = False  # `ended`: by a chunk that clips may follow
+        self._metadata: dict[str, bytes] = {}
+        self._alpha: bytes | None = None
+        self._length: int | None = None
+        self._sound: list[list[bytes]] = []
+        self._mute = False  # a piece is damaged
+        self._times = b""
+        self._damage: list[str] = []
+
+    def take(self, kind: bytes, body: memoryview, check: int, file_size: int) -> None:
+        """Take an intact chunk."""
+        if kind in (UNIT, LAST_UNIT):
+            self._add(Unit(bytes(body), check))
+            self.finished = kind == LAST_UNIT
+        elif kind == END:
+            self._length, last = read_end(body, check)
+            self._add(last)
+            self.finished = self.ended = True
+        elif kind == INDEX:
+            self.sizes = _read_index(body, file_size)
+        elif kind == ALPHA:
+            self._alpha = bytes(body)
+        elif kind == TIMES:
+            self._times = bytes(body)
+        elif kind == SOUND:
+            self._take_sound(body)
+        elif kind in _METADATA_NAMES:
+            self._metadata[_METADATA_NAMES[kind]] = inflate(body)
+        elif not kind.islower():
+            raise UnsupportedVersionError(f"unknown critical chunk {kind!r}: update codec")
+
+    def spare(self, kind: bytes, body: memoryview, check: int) -> bool:
+        """Take a damaged chunk as far as one can do without it; otherwise return False."""
+        if kind in (UNIT, LAST_UNIT):
+            self._add(Unit(bytes(body), check, CorruptError(f"unit {len(self.units)} is damaged")))
+            self.finished = kind == LAST_UNIT
+        elif kind == END:
+            self.finished = self.ended = True
+        elif kind == NEXT:
+            self._damage.append("the start of the clip after this one is damaged")
+        elif kind == TIMES:
+            self._damage.append(f"the times of unit {len(self.units)} are damaged")
+        elif kind == SOUND:
+            self._mute = True
+        else:
+            return False
+        return True
+
+    def _add(self, unit: Unit) -> None:
+        self.units.append(replace(unit, times=self._times))
+        self._times = b""
+
+    def _take_sound(self, body: memoryview) -> None:
+        number, start = get_varint(body, 0)
+        if number == len(self._sound):
+            self._sound.append([])
+        if number == len(self._sound) - 1:
+            self._sound[-1].append(bytes(body[start:]))
+        elif not self._mute:
+            raise CorruptError(f"track {number} of sound has no place after {len(self._sound)}")
+
+    def container(self, head: tuple[str, int, bytes], tolerant: bool) -> Container:
+        """Return it.
+
+        Raises:
+            CorruptError: its parts do not fit each other.
+        """
+        if self.sizes is not None and not tolerant and self.sizes != [len(unit.payload) for unit in self.units]:
+            raise CorruptError("the index does not match the units")
+        sound = () if self._mute else tuple(map(b"".join, self._sound))
+        damage = (*self._damage, *["its sound is damaged"] * self._mute)
+        return Container(
+            *head, self.params, self.units, self._metadata, self._alpha, self._length, sound, damage=damage
+        )
 
 
 def read_end(body: bytes | memoryview, check: int) -> tuple[int, Unit]:
-    """Return what an end chunk holds: samples a channel, and the last unit."""
+    """Return what an end chunk holds: samples a channel or frames, and the last unit."""
     length, start = get_varint(body, 0)
     return length, Unit(bytes(body[start:]), check)
 

@@ -11,9 +11,9 @@ from codec.params import QUALITY_STEPS, quality_of
 T = TypeVar("T")
 
 
-def bits_per_pixel(size: int, width: int, height: int) -> float:
-    """Return 8 * bytes / pixels: the rate of a file, header included."""
-    return 8 * size / (width * height)
+def bits_per_pixel(size: int, width: int, height: int, frames: int = 1) -> float:
+    """Return 8 * bytes / pixels of all frames: the rate of a file, header included."""
+    return 8 * size / (width * height * frames)
 
 
 def kilobits_per_second(size: int, seconds: float) -> float:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from codec import checkpoint, container
-from codec.errors import CodecError
+from codec import checkpoint, container, times
+from codec.errors import CodecError, CorruptError, TruncatedError
 from codec.limits import MAX_MEMORY, MAX_PIXELS
-from codec.params import DEPTHS, KINDS, layout_of, quality_of, unpack
+from codec.params import DEPTHS, KINDS, layout_of, quality_of, unpack, video_format
 from codec.rate import bits_per_pixel, kilobits_per_second
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from codec.media.audio import Audio
     from codec.media.image import Image
+    from codec.media.video import Frames, Video, VideoFormat
     from codec.system import System
 
 Source = str | os.PathLike | bytes | bytearray | memoryview | BinaryIO
@@ -31,16 +33,21 @@ class Info:
     """Facts of a stream's header. What does not apply to its kind is None.
 
     Attributes:
-        width, height, bpp: of an image: pixels, and 8 * bytes / pixels.
+        width, height, bpp: of an image or video: pixels, and 8 * bytes / pixels; a video has as many as all its frames.
         rate, layout: of sound: samples a second, channel layout.
-        length, seconds, kbps: of sound whose end is not missing: samples a channel, how long it lasts, and 8 * bytes /
-            seconds / 1000.
+        length: of sound whose end is not missing: samples a channel.
+        seconds, kbps: of sound whose end is not missing, and of video: how long it lasts, and 8 * bytes / seconds /
+            1000.
+        frames, clips, groups: of video: how many there are; frames are those of all clips.
+        clip_frames: of video: frames of each clip.
+        fps: of video: nominal frames a second.
+        pixels: of video: how the source held them, FFmpeg's name.
         bit_depth: of the source's samples.
         bytes: file size, everything included.
         model: name of the installed model, or None if it is not installed.
         single_rate: quality has no effect, the installed model being one point of rate and distortion.
         payload_bytes, units: entropy-coded bytes and the number of independent units.
-        metadata: name -> bytes of ICC, EXIF, XMP, tags (inflated) and alpha.
+        metadata: name -> bytes of ICC, EXIF, XMP, tags (inflated), alpha and, of video, sound.
     """
 
     kind: str
@@ -64,12 +71,20 @@ class Info:
     length: int | None = None
     seconds: float | None = None
     kbps: float | None = None
+    frames: int | None = None
+    fps: float | None = None
+    pixels: str | None = None
+    clips: int | None = None
+    clip_frames: tuple[int, ...] | None = None
+    groups: int | None = None
 
     @property
     def size(self) -> str:
         """Size of the signal in words."""
         if self.kind == "image":
             return f"{self.width}x{self.height}"
+        if self.kind == "video":
+            return f"{self.width}x{self.height}, {self.frames} frames"
         return f"{self.rate} Hz {self.layout}" + (f", {self.seconds:.2f} s" if self.seconds is not None else "")
 
 
@@ -80,7 +95,7 @@ class Stream:
         source: path, bytes or binary file.
         device: where synthesis runs: `auto`, `cpu` or `cuda`.
         max_pixels, max_memory: limits for decoding (pixels, bytes).
-        tolerant: accept damaged units, for `problems`.
+        tolerant: accept damaged units, for `problems` and to salvage what is whole.
 
     Raises:
         FormatError: the file is damaged, truncated or not a .lcb file.
@@ -98,7 +113,10 @@ class Stream:
         self._data = _read(source)
         self._container = container.parse(self._data, tolerant=tolerant)
         self._params = unpack(self._container.params)
-        self._device = device
+        if self._container.later and self.kind != "video":
+            raise CorruptError(f"clips follow, which {self.kind} does not have")
+        self._clips = [self._params]
+        self._device, self._tolerant = device, tolerant
         self._limits = {"max_pixels": max_pixels, "max_memory": max_memory}
 
     def __repr__(self) -> str:
@@ -112,6 +130,9 @@ class Stream:
         sizes = {name: len(data) for name, data in parsed.metadata.items()}
         if parsed.alpha is not None:
             sizes["alpha"] = len(parsed.alpha)
+        if sound := sum(len(track) for clip in parsed.clips for track in clip.sound):
+            sizes["sound"] = sound
+        facts = {"image": self._image_facts, "audio": self._audio_facts, "video": self._video_facts}[self.kind]
         try:
             model = self._model()
         except CodecError:
@@ -124,11 +145,11 @@ class Stream:
             digest=parsed.digest.hex(),
             model=model and model.name,
             bytes=len(self._data),
-            payload_bytes=sum(len(unit.payload) for unit in parsed.units),
-            units=len(parsed.units),
+            payload_bytes=sum(len(unit.payload) for clip in parsed.clips for unit in clip.units),
+            units=sum(len(clip.units) for clip in parsed.clips),
             metadata=sizes,
             single_rate=bool(model and model.facts.get("single_rate")),
-            **(self._image_facts() if self.kind == "image" else self._audio_facts()),
+            **facts(),
         )
 
     def _image_facts(self) -> dict[str, Any]:
@@ -154,9 +175,29 @@ class Stream:
             "kbps": kilobits_per_second(len(self._data), length / rate) if length else None,
         }
 
+    def _video_facts(self) -> dict[str, Any]:
+        form, clips = video_format(self._params), self._container.clips
+        lengths = tuple(map(times.frames_of, clips))
+        seconds, frames = sum(map(times.seconds_of, clips)), sum(lengths)
+        return {
+            "channels": 3,
+            "bit_depth": form.depth,
+            "width": form.width,
+            "height": form.height,
+            "bpp": bits_per_pixel(len(self._data), form.width, form.height) / frames if frames else None,
+            "seconds": seconds,
+            "kbps": kilobits_per_second(len(self._data), seconds) if frames else None,
+            "frames": frames,
+            "fps": float(form.rate),
+            "pixels": form.pixels,
+            "clips": len(clips),
+            "clip_frames": lengths,
+            "groups": sum(len(clip.units) for clip in clips),
+        }
+
     @property
     def kind(self) -> str:
-        """`image` or `audio`."""
+        """`image`, `audio` or `video`."""
         return KINDS[self._params["kind"]]
 
     @property
@@ -164,34 +205,62 @@ class Stream:
         """ICC, EXIF, XMP and tag blocks by name (`icc`, `exif`, `xmp`, `tags`)."""
         return dict(self._container.metadata)
 
-    def symbols(self) -> dict[str, Tensor]:
-        """Entropy-decode and return the integer symbols, e.g. `y` [h, w, C] for walloc."""
+    def sound_of(self, clip: int = 0) -> tuple[bytes, ...]:
+        """Return the tracks beside a clip of video, each a file: .lcb, or Matroska with the packets of the source."""
+        return self._clip(clip).sound
+
+    def format_of(self, clip: int = 0) -> VideoFormat:
+        """Return what the frames of a clip share.
+
+        Raises:
+            ValueError: there is no such clip.
+        """
+        return video_format(unpack(self._clip(clip).params))
+
+    def tags_of(self, clip: int = 0) -> dict[str, str]:
+        """Return the tags of sound, or of a clip of video."""
+        from codec.engine.audio import read_tags
+
+        tags = self._clip(clip).metadata.get("tags")
+        return read_tags(tags) if tags else {}
+
+    def symbols(self, clip: int = 0) -> dict[str, Tensor]:
+        """Entropy-decode and return the integer symbols, e.g. `y` [h, w, C] for walloc; of video, those of a clip."""
         from codec.engine import units
 
-        return units.decode_symbols(self._container, self._checked_system(), self._params)
+        system, parsed = self._checked_system(), self._clip(clip)
+        return units.decode_symbols(parsed, system, self._clips[clip])
 
     def problems(self) -> list[str]:
         """Decode the symbols of every unit and return one line for each that fails."""
         from codec.engine import units
 
-        return units.find_problems(self._container, self._checked_system(), self._params)
+        system, clips = self._checked_system(), self._container.clips
+        found = []
+        for number, (clip, params) in enumerate(zip(clips, self._clips, strict=True)):
+            name = f"clip {number}, " if len(clips) > 1 else ""
+            found += [name + text for text in (*clip.damage, *units.find_problems(clip, system, params))]
+        return found
 
     def estimated_bits(self) -> float:
         """Return the bits that the model's rate estimate, what training minimises, gives for the symbols."""
         from codec.engine import units
 
-        return units.estimate_bits(self.symbols(), self._params, self._system())
+        clips = range(len(self._container.clips))
+        return sum(units.estimate_bits(self.symbols(i), self._clips[i], self._system()) for i in clips)
 
     def symbols_digest(self) -> str:
         """Return the SHA-256 of all symbols as little-endian int32, tensors in order of name: the exact part."""
         digest = hashlib.sha256()
-        for _, values in sorted(self.symbols().items()):
-            digest.update(values.numpy().astype("<i4").tobytes())
+        for clip in range(len(self._container.clips)):
+            for _, values in sorted(self.symbols(clip).items()):
+                digest.update(values.numpy().astype("<i4").tobytes())
         return digest.hexdigest()
 
-    def latents(self) -> Tensor:
-        """Return the float tensor that learning uses (walloc: [C, h, w]), without synthesis."""
-        return self._system().embed(self.symbols(), self._params)
+    def latents(self, clip: int = 0) -> Tensor:
+        """Return the float tensor that learning uses (walloc: [C, h, w]), without synthesis; of video, of a clip."""
+        symbols = self.symbols(clip)
+        return self._system().embed(symbols, self._clips[clip])
 
     def tokens(self) -> np.ndarray:
         """Return the codebook indices [books, frames], int32, of several channels [channels, books, frames].
@@ -203,19 +272,25 @@ class Stream:
         """
         return self._checked_system().tokens(self.symbols()).numpy()
 
-    def decode(self, *, start: int = 0, stop: int | None = None, progress: Any = None) -> Image | Audio:
-        """Return the picture or the sound.
+    def decode(
+        self, *, start: int = 0, stop: int | None = None, clip: int = 0, progress: Any = None
+    ) -> Image | Audio | Video:
+        """Return the picture, the sound or a clip of video.
 
         Args:
-            start, stop: of sound, the samples wanted; only the units they depend on are decoded.
+            start, stop: of sound, the samples wanted, of video, the frames; only the units they depend on are decoded.
+            clip: of video, which one, from 0.
 
         Raises:
             LimitError, UnknownSystemError, MissingModelError, DesyncError, CorruptError.
-            ValueError: there are no such samples.
+            ValueError: there are no such samples or frames.
         """
         from codec.system import no_progress
 
-        system, progress = self._checked_system(), progress or no_progress
+        progress = progress or no_progress
+        if self.kind == "video":
+            return self._decode_video(start, stop, clip, progress)
+        system = self._checked_system()
         if self.kind == "audio":
             from codec.engine import audio
 
@@ -223,6 +298,52 @@ class Stream:
         from codec.engine import images
 
         return images.decode(self._container, self._params, system, progress)
+
+    def frames(
+        self,
+        *,
+        start: int = 0,
+        stop: int | None = None,
+        clip: int = 0,
+        progress: Any = None,
+        damaged: Callable[[str], None] | None = None,
+    ) -> Iterator[Frames]:
+        """Yield frames start ... stop - 1 of a clip of video, group by group, in memory bounded by a group.
+
+        Args:
+            damaged: called with a line for each group that cannot be decoded, which then is the frame before it, or
+                gray; None: they raise.
+
+        Raises: see `decode`.
+        """
+        from codec.engine import video_decoder
+        from codec.system import no_progress
+
+        system = self._checked_system()
+        return video_decoder.decode(
+            self._container, self._clips, system, clip=clip, start=start, stop=stop,
+            progress=progress or no_progress, damaged=damaged,
+        )  # fmt: skip
+
+    def _decode_video(self, start: int, stop: int | None, clip: int, progress: Any) -> Video:
+        from codec.engine import clips, video_decoder
+        from codec.media.video import Video
+
+        system, parsed = self._checked_system(), self._clip(clip)
+        stop = self._clips[clip]["length"] if stop is None else stop
+        video_decoder.check_limits(self._clips[clip], system, **self._limits, frames=stop - start)
+        damaged = (lambda text: None) if self._tolerant else None
+        groups = list(self.frames(start=start, stop=stop, clip=clip, progress=progress, damaged=damaged))
+        if not groups:
+            problem = "there is no whole group of frames" if not parsed.units else f"frames {start} to {stop} are none"
+            raise (ValueError if parsed.units else TruncatedError)(problem)
+        return Video(self.format_of(clip), clips.joined(groups), self.tags_of(clip))
+
+    def _clip(self, number: int) -> container.Container:
+        clips = self._container.clips
+        if not 0 <= number < len(clips):
+            raise ValueError(f"clip {number} of {len(clips)}; the first is clip 0")
+        return clips[number]
 
     def _model(self) -> checkpoint.ModelInfo:
         parsed = self._container
@@ -236,6 +357,14 @@ class Stream:
         """
         from codec.engine import units
 
+        if self.kind == "video":
+            from codec.engine import video_decoder
+
+            system = self._system()
+            self._clips = video_decoder.derived(self._container, system)
+            for params in self._clips:
+                video_decoder.check_limits(params, system, **self._limits)
+            return system
         if self.kind == "audio":
             from codec.engine import audio
 

@@ -36,7 +36,8 @@ class VideoSystem(System):
     Signals are RGB frames [T, H, W, 3], uint8, or uint16 where the source has more than 8 bits a sample. Symbols of a
     group are tensors whose first dimension counts frames, or is 1; whole symbols are those of all groups, one after
     another in that dimension. Parameters hold, beside the header's (`codec.params.VIDEO`), `length`: the number of
-    frames, once known; those of a unit also `frames`, how many it has, and `first`, whether no group is before it.
+    frames, once known, and of a clip that was appended to others `follows`, whether its groups go on from theirs; those
+    of a unit also `frames`, how many it has, and `first`, whether no group is before it.
 
     Class attributes:
         chained: a group needs the symbols of all groups before it to be synthesized (never to be entropy-decoded).
@@ -99,7 +100,7 @@ class VideoSystem(System):
 
     def unit_params(self, params: Params, start: int, stop: int) -> Params:
         """Return the parameters of the unit of frames start ... stop - 1."""
-        return params | {"frames": stop - start, "first": start == 0}
+        return params | {"frames": stop - start, "first": start == 0 and not params.get("follows", False)}
 
     def shapes(self, params: Params) -> dict[str, tuple[int, ...]]:
         total: dict[str, tuple[int, ...]] = {}

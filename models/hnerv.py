@@ -34,9 +34,8 @@ from codec.video_system import Store, Tell, VideoSystem, tell_nobody
 
 EPOCHS = {1: 12, 2: 24, 3: 40, 4: 60, 5: 90, 6: 140, 7: 200, 8: 300, 9: 500, 10: 800}  # by effort
 _LAMBDA = (6e-5, 1.5e-2)  # weight of the squared error (8-bit levels) against bits per pixel, at quality 0 and 100
-_PARAMETERS = (0.012, 0.16)  # a pixel of the group to the power of three quarters, times `_SPREAD`, at both ends
-_SPREAD = 40.0
-_CHANNELS = 24  # of an embedding
+_WEIGHTS = (0.15, 2.2)  # for each pixel of a group to the power of three quarters, at both ends
+_CHANNELS = 8  # of an embedding
 _CELLS = 5.5  # of an embedding along the shorter side, about
 _MOST = {"width": 256, "channels": 256, "stages": 7}  # what a stream may ask for
 _GROUP_BYTES = 1 << 30  # of the float frames of a group
@@ -196,7 +195,7 @@ def choose(side: int, pixels: int, quality: float) -> Shape:
     The weights are given a share of the bits that the quality is expected to take; the width comes as near as it can.
     """
     stages = min(max(round(np.log2(side / 4 / _CELLS)), 1), _MOST["stages"])
-    target = _SPREAD * pixels**0.75 * _PARAMETERS[0] * (_PARAMETERS[1] / _PARAMETERS[0]) ** quality
+    target = pixels**0.75 * _WEIGHTS[0] * (_WEIGHTS[1] / _WEIGHTS[0]) ** quality
     shapes = [Shape(_CHANNELS, width, int(stages), DEFAULT_OPTIONS) for width in range(8, 129, 8)]
     return min(shapes, key=lambda shape: abs(np.log(_count(shape) / target)))
 

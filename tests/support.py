@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -41,3 +42,18 @@ def sound_of(length: int, channels: int = 2, rate: int = 44_100, depth: str = "s
     tones = [np.sin(2 * np.pi * f * t * (1 + c / 50)) for c in range(channels) for f in (220, 277, 330)]
     samples = np.stack([sum(tones[3 * c : 3 * c + 3]) for c in range(channels)]) * (0.2 + 0.1 * np.sin(9 * t))
     return codec.Audio(np.round(samples * 32768).astype(np.float32) / 32768, rate, depth)
+
+
+def video_of(
+    frames: int = 10, width: int = 48, height: int = 40, pixels: str = "yuv420p", times: tuple[int, ...] = (), **form
+) -> codec.Video:
+    """A pattern that moves to the right by two pixels a frame."""
+    from codec.media.video import Frames, Video, VideoFormat
+
+    form = VideoFormat(width, height, form.pop("rate", Fraction(25)), pixels, **form)
+    top, dtype = (1 << form.depth) - 1, np.uint8 if form.depth == 8 else np.uint16
+    planes = []
+    for shape in form.plane_shapes:
+        wide = picture_of((shape[0], shape[1] + 2 * frames, *shape[2:])).astype(np.uint32) * top // 255
+        planes.append(np.stack([wide[:, 2 * i : 2 * i + shape[1]] for i in range(frames)]).astype(dtype))
+    return Video(form, Frames(tuple(planes), times or tuple(range(frames))))

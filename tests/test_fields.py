@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from codec.container import HEADER
 from codec.errors import CorruptError, FormatError, TruncatedError
 from codec.fields import Field, Layout, get_varint, put_varint
-from codec.params import AUDIO, IMAGE, LAYOUTS, quality_index, quality_of, unpack
+from codec.params import AUDIO, IMAGE, LAYOUTS, VIDEO, quality_index, quality_of, unpack
 
 from support import ROOT
 
@@ -69,7 +69,7 @@ def test_names():
 
 @given(st.binary(max_size=40))
 def test_random_bytes_raise_format_errors_only(data):
-    for layout in (HEADER, IMAGE, AUDIO):
+    for layout in (HEADER, IMAGE, AUDIO, VIDEO):
         try:
             values, used = layout.unpack(data)
         except FormatError:
@@ -82,6 +82,7 @@ def test_format_document_shows_the_declarations():
     assert HEADER.table() in text
     assert IMAGE.table() in text
     assert AUDIO.table() in text
+    assert VIDEO.table() in text
     assert " ".join(f"{i} {name}," for i, name in enumerate(list(LAYOUTS)[:-1])) in " ".join(text.split())
 
 

@@ -12,7 +12,6 @@ FFmpeg's own encoder, the only one there is in PyAV. All decoders are FFmpeg's.
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import io
 import os
@@ -30,6 +29,7 @@ import av.error
 import numpy as np
 
 from codec.errors import MediaError, MissingModelError, MissingPackageError
+from codec.evaluation.libraries import runtime, stated_version
 from codec.media.resample import resample
 
 _OPUS_RATES = (8_000, 12_000, 16_000, 24_000, 48_000)  # what the encoder takes; it decodes to the last
@@ -317,19 +317,8 @@ def _at_stated_rate(signal: np.ndarray, rate: int, stated: int) -> tuple[np.ndar
 
 
 def _version(encoder: str, library: str, function: str) -> str:
-    """Return the version that a library in the wheel of PyAV states, if it is there, and FFmpeg's."""
-    number = ""
-    for file in metadata.files("av") or ():
-        if file.name.startswith(library):
-            state = getattr(ctypes.CDLL(str(file.locate())), function)
-            state.restype = ctypes.c_char_p
-            number = f" {state().decode().removeprefix(library).strip()}"
-            break
-    return f"{encoder}{number} ({_runtime()})"
-
-
-def _runtime() -> str:
-    return f"FFmpeg {av.ffmpeg_version_info}, PyAV {av.__version__}"
+    """Return an encoder with the versions of what it runs in."""
+    return f"{encoder} {stated_version(library, function)}".rstrip() + f" ({runtime()})"
 
 
 def _lyra_stages(kbps: float) -> int:
@@ -382,7 +371,7 @@ def _decode(data: bytes, kbps: float) -> tuple[np.ndarray, int]:
 
 ANCHORS = {
     "opus": AudioAnchor(encode_opus, _decode, lambda: _version("libopus", "libopus", "opus_get_version_string")),
-    "aac": AudioAnchor(encode_aac, _decode, lambda: f"FFmpeg's aac ({_runtime()})"),
+    "aac": AudioAnchor(encode_aac, _decode, lambda: f"FFmpeg's aac ({runtime()})"),
     "mp3": AudioAnchor(encode_mp3, _decode, lambda: _version("libmp3lame", "libmp3lame", "get_lame_version")),
     "lyra": AudioAnchor(encode_lyra, lambda data, kbps: decode_lyra(data, kbps=kbps), lyra_version),
 }

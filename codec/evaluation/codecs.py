@@ -25,6 +25,7 @@ from codec.errors import MissingModelError, UnknownSystemError
 if TYPE_CHECKING:
     from codec.media.audio import Audio
     from codec.media.image import Image
+    from codec.media.video import Video
 
 FAMILIES = {  # name in a SPEC -> where its family is defined
     "jpeg": "codec.evaluation.anchors:jpeg",
@@ -39,6 +40,10 @@ FAMILIES = {  # name in a SPEC -> where its family is defined
     "aac": "codec.evaluation.audio_families:aac",
     "mp3": "codec.evaluation.audio_families:mp3",
     "lyra": "codec.evaluation.audio_families:lyra",
+    "x264": "codec.evaluation.video_families:x264",
+    "x265": "codec.evaluation.video_families:x265",
+    "av1": "codec.evaluation.video_families:av1",
+    "vp9": "codec.evaluation.video_families:vp9",
     "compressai": "codec.evaluation.compressai:system",
     "compressai-peer": "codec.evaluation.compressai:peer",
 }
@@ -51,16 +56,18 @@ class Codec:
     Attributes:
         version: of the encoder and what it runs in, `libavif 1.4.2 (Pillow 13.0.0)`; for models also their digest.
         options: every option the encoder was given, defaults included, under the encoder's own names.
-        encode: image or sound -> the whole file. The image has no alpha, and neither has metadata.
-        decode: the whole file -> image or sound of the same size.
+        encode: image, sound or video -> the whole file. The image has no alpha, and none has metadata.
+        decode: the whole file -> image, sound or video of the same size.
         estimate: the whole file -> bytes the entropy model assigns to its symbols; None where there is no such thing.
+        fits: encoding is a long optimisation: it is done once, without a warm-up.
     """
 
     version: str
     options: Mapping[str, Any]
-    encode: Callable[[Image | Audio], bytes]
-    decode: Callable[[bytes], Image | Audio]
+    encode: Callable[[Image | Audio | Video], bytes]
+    decode: Callable[[bytes], Image | Audio | Video]
     estimate: Callable[[bytes], float] | None = None
+    fits: bool = False
 
 
 Check = Callable[[str], object]  # raises ValueError with what is allowed, `0..100`

@@ -1,4 +1,4 @@
-"""What differs between pictures and sound in an evaluation; everything else is written once.
+"""What differs between pictures, sound and video in an evaluation; everything else is written once.
 
 To add a medium, write a module with a `Medium`, enter it in `MEDIA`, and give its rate a scale in
 `codec.evaluation.scales`.
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 MEDIA = {  # kind of signal -> where its medium is defined
     "image": "codec.evaluation.pictures:PICTURES",
     "audio": "codec.evaluation.sounds:SOUNDS",
+    "video": "codec.evaluation.films:VIDEOS",
 }
 
 
@@ -41,7 +42,7 @@ class Medium:
     """One kind of signal.
 
     Attributes:
-        name: `image` or `audio`, as systems and codecs call it.
+        name: `image`, `audio` or `video`, as systems and codecs call it.
         thing, things: in messages, `a picture` and `pictures`.
         suffixes: return those of files in a folder that count, with the dot, lower case.
         read: path -> the signal every codec is given. Raises MediaError where it cannot be read or measured.
@@ -49,6 +50,8 @@ class Medium:
         rate_of: bytes of a file, size of its signal -> rate, in the unit of `rate`.
         duration_of: size -> seconds; None for what has no duration.
         alike: original, decoded -> both in the same form, or MediaError.
+        excerpt: signal -> what is held of it for the report, which shows many.
+        keeps: coded files stay beside the results: some take hours to make.
         metrics: by name, in order.
         derived: names of further columns -> how they follow from means.
         columns: names in the order they are displayed.
@@ -68,6 +71,8 @@ class Medium:
     rate_of: Callable[[int, Mapping[str, int]], float]
     duration_of: Callable[[Mapping[str, int]], float | None]
     alike: Callable[[Any, Any], tuple[Any, Any]]
+    excerpt: Callable[[Any], Any]
+    keeps: bool
     metrics: Mapping[str, Metric]
     derived: Mapping[str, Derived]
     columns: tuple[str, ...]

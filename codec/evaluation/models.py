@@ -36,6 +36,7 @@ def model_family(info: checkpoint.ModelInfo, name: str) -> Family:
             lambda signal: api.encode(signal, model=name, **keywords),
             lambda data: api.decode(data, device=device, max_pixels=UNLIMITED, max_memory=UNLIMITED),
             estimate,
+            fits=getattr(checkpoint.system_class(info.system), "fits", False),
         )
 
     return Family("model", make, offered, info.media)

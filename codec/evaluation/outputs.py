@@ -1,12 +1,13 @@
 """What an evaluation leaves in its folder beside `results.jsonl`, and the table at its end.
 
 results.csv           one row a file and setting, as in results.jsonl, for spreadsheets
-curves.csv            one row a point: the means that curves consist of; rates are `bpp` of pictures, `kbps` of sound
+curves.csv            one row a point: the means that curves consist of; rates are `bpp`, of sound `kbps`
 summary/<curve>.json  one curve in CompressAI's schema: `{"name", "description", "results": {"bpp": [...],
                       "psnr-rgb": [...], "ms-ssim-rgb": [...], "encoding_time": [...], "decoding_time": [...]}}`,
                       what `python -m compressai.utils.plot -f summary/*.json` and similar scripts read. Metrics it
                       does not know have our names. A metric that some point lacks is left out. Of sound, `kbps` and
-                      `psnr` stand for the first two, and durations let times become times real time.
+                      `psnr` stand for the first two, and durations let times become times real time; of video,
+                      `frames` let them become frames a second.
 summary.json          all of these curves, the BD table (every curve against the anchor), conventions, facts and
                       the command line
 """
@@ -29,8 +30,16 @@ from codec.evaluation.results import Curve, Evaluation, Row
 from codec.evaluation.rows import fields_of
 from codec.evaluation.scales import RATES, scale_of
 
-_COMPRESSAI = {"image": {"psnr": "psnr-rgb", "ms-ssim": "ms-ssim-rgb"}}  # its names for ours
-_TABLE_LEAVES_OUT = ("ms-ssim", "psnr-of-mean-mse", "snr", "si-sdr", "stft")  # near duplicates; summary.json has them
+_OF_COLOUR = {"psnr": "psnr-rgb", "ms-ssim": "ms-ssim-rgb"}
+_COMPRESSAI = {"image": _OF_COLOUR, "video": _OF_COLOUR}  # its names for ours
+_TABLE_LEAVES_OUT = (
+    "ms-ssim",
+    "psnr-of-mean-mse",
+    "psnr-y",
+    "snr",
+    "si-sdr",
+    "stft",
+)  # near duplicates, see summary.json
 
 
 def write_outputs(folder: Path, evaluation: Evaluation, rows: Sequence[Row], anchor: str | None) -> dict[str, Any]:
@@ -81,6 +90,7 @@ def _compressai(curve: Curve, media: str) -> dict[str, Any]:
     columns["encoding_time"] = [point.encode_seconds for point in curve.points]
     columns["decoding_time"] = [point.decode_seconds for point in curve.points]
     columns["duration"] = [point.duration for point in curve.points]
+    columns["frames"] = [point.frames for point in curve.points]
     return {
         "name": curve.name,
         "description": curve.description,
@@ -147,8 +157,9 @@ def _curves_csv(evaluation: Evaluation) -> str:
         for point in curve.points:
             fields = asdict(point)
             measured, rate = fields.pop("metrics"), fields.pop("rate")
-            if fields["duration"] is None:
-                del fields["duration"]
+            for name in ("duration", "frames"):
+                if fields[name] is None:
+                    del fields[name]
             head = {"curve": curve.name, "kind": curve.kind, "setting": fields.pop("setting")}
             flat.append(
                 head | {RATES[evaluation.media].name: rate} | fields | measured | {"description": curve.description}

@@ -22,8 +22,9 @@ class Row:
         setting: what varies along the curve, `q=50`; empty for lossless codecs.
         version: of the encoder, `Pillow 13.0.0, libavif 1.3.0`; for our models system, version and digest.
         options: every option the encoder was given, defaults included.
-        size: of the signal, what rates are worked out from: `width`, `height` in pixels, or `channels`, `sample_rate`
-            (Hz) and `samples` (a channel). In files these keys stand beside the others.
+        size: of the signal, what rates are worked out from: `width`, `height` in pixels and of video `frames` and
+            `microseconds`, or `channels`, `sample_rate` (Hz) and `samples` (a channel). In files these keys stand
+            beside the others.
         bytes: size of the coded file, everything included.
         coded: SHA-256 of the coded file, hexadecimal: two runs that agree on it agree on everything but times.
         metrics: by name (`psnr`, `mse`, `ms-ssim`, `pesq`, ...); None for an infinite PSNR, as JSON has no infinity,
@@ -65,6 +66,7 @@ class Point:
         encode_peak, decode_peak: largest of the files, bytes.
         files: how many were averaged.
         duration: mean seconds of the signals; None for what has no duration.
+        frames: mean number of them; None for what has no frames.
     """
 
     setting: str
@@ -76,10 +78,15 @@ class Point:
     decode_peak: int | None = None
     files: int = 0
     duration: float | None = None
+    frames: float | None = None
 
     def times_real_time(self, seconds: float | None) -> float | None:
         """Return how many seconds of signal are done in a second; None where there is no such thing."""
         return self.duration / seconds if self.duration and seconds else None
+
+    def frames_a_second(self, seconds: float | None) -> float | None:
+        """Return how many frames are done in a second; None where there are none."""
+        return self.frames / seconds if self.frames and seconds else None
 
 
 @dataclass(frozen=True)
@@ -110,7 +117,7 @@ class Evaluation:
         conventions: heading -> text, how each number was obtained.
         command: the command line that repeats it.
         facts: machine, processes, threads, versions, number of files, failures: label -> text.
-        media: kind of signal, `image` or `audio`.
+        media: kind of signal, `image`, `audio` or `video`.
     """
 
     curves: tuple[Curve, ...]

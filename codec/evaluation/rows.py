@@ -14,7 +14,8 @@ from codec.atomic import atomic_path
 from codec.errors import CorruptError
 from codec.evaluation.results import Row
 
-_SIZES = ("width", "height", "channels", "sample_rate", "samples")  # what sizes of signals consist of
+# What sizes of signals consist of.
+_SIZES = ("width", "height", "frames", "microseconds", "channels", "sample_rate", "samples")
 
 
 def load_rows(path: Path) -> list[Row]:

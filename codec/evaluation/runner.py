@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from codec.evaluation.sources import SourceFile
 from codec.evaluation.spec import CurveSpec
 
 RESULTS = "results.jsonl"
+CODED = "coded"  # folder of coded files, where they are kept
 
 
 @dataclass(frozen=True)
@@ -68,19 +68,6 @@ def plan(files: Sequence[SourceFile], curves: Sequence[CurveSpec]) -> list[Job]:
     ]
 
 
-@contextmanager
-def limited_threads(threads: int) -> Iterator[None]:
-    """Let torch, and all who ask it, use so many threads."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def collect(
     jobs: Sequence[Job], how: How, folder: Path, *, workers: int, resume: bool, report: Callable[[Row, bool], None]
 ) -> list[Row]:
@@ -118,7 +105,15 @@ def collect(
             report(row, False)
     ordered = [done[job.key] for job in jobs]
     storage.save_rows(path, [*ordered, *others])
+    _tidy(folder / CODED, {row.coded for row in (*ordered, *others)})
     return ordered
+
+
+def _tidy(folder: Path, named: set[str]) -> None:
+    """Remove coded files that no row names any more."""
+    for file in folder.glob("*"):
+        if file.name not in named:
+            file.unlink()
 
 
 def _fits(row: Row, job: Job, how: How) -> bool:

@@ -36,12 +36,15 @@ class Scale:
 SCALES = (
     Scale("psnr", "PSNR", "dB", 2),
     Scale("psnr-of-mean-mse", "PSNR of the mean MSE", "dB", 2),
+    Scale("psnr-yuv", "PSNR YUV", "dB", 2),
+    Scale("psnr-y", "PSNR Y", "dB", 2),
     Scale("mse", "MSE", "", 3, falling=True),
     Scale("ms-ssim", "MS-SSIM", "", 4),
     Scale("ms-ssim-db", "MS-SSIM", "dB", 2),
     Scale("ssimulacra2", "SSIMULACRA 2", "", 2),
     Scale("lpips", "LPIPS", "", 4, falling=True),
     Scale("dists", "DISTS", "", 4, falling=True),
+    Scale("vmaf", "VMAF", "", 2),
     Scale("snr", "SNR", "dB", 2),
     Scale("si-sdr", "SI-SDR", "dB", 2),
     Scale("mel", "log-mel distance", "", 3, falling=True),
@@ -55,6 +58,7 @@ SCALES = (
 RATES = {  # medium -> its rate; the name is that of columns and keys in results
     "image": Scale("bpp", "bits per pixel", "bpp", 4),
     "audio": Scale("kbps", "kilobits per second", "kbit/s", 2),
+    "video": Scale("bpp", "bits per pixel", "bpp", 5),
 }
 
 

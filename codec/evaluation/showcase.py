@@ -1,9 +1,10 @@
-"""Pictures to look at and sounds to listen to: a few files as every codec decodes them, at rates that match."""
+"""What to look at and to listen to: a few files as every codec decodes them, at rates that match."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from codec.evaluation.measure import Job, signal_of
 from codec.evaluation.medium import Medium
@@ -43,11 +44,17 @@ def _targets(curves: Sequence[Sequence[float]]) -> list[float]:
     return [low + (high - low) * i / (RATES - 1) for i in range(RATES)]
 
 
-def decode(chosen: dict[str, list[Job]], medium: Medium, progress: Callable[[float], None]) -> list[Exhibit]:
-    """Code and decode again what was chosen.
+def decode(
+    chosen: dict[str, list[Job]],
+    medium: Medium,
+    progress: Callable[[float], None],
+    kept: Mapping[tuple[str, str, str], Path],
+) -> list[Exhibit]:
+    """Decode again what was chosen, and code again what was not kept.
 
     Args:
         progress: called with 1 for every file decoded.
+        kept: `Job.key` -> the coded file, if it exists.
     """
     exhibits = []
     for file, jobs in chosen.items():
@@ -58,10 +65,12 @@ def decode(chosen: dict[str, list[Job]], medium: Medium, progress: Callable[[flo
         decoded = []
         for job in jobs:
             codec = job.curve.codec(job.setting)
-            data = codec.encode(original)
+            path = kept.get(job.key)
+            data = path.read_bytes() if path and path.exists() else codec.encode(original)
             signal = codec.decode(data)
             psnr = compare(original, signal, ["psnr"])["psnr"]
-            decoded.append(Decoded(job.curve.name, job.setting, medium.rate_of(len(data), size), psnr, signal))
+            rate = medium.rate_of(len(data), size)
+            decoded.append(Decoded(job.curve.name, job.setting, rate, psnr, medium.excerpt(signal)))
             progress(1.0)
-        exhibits.append(Exhibit(file, original, decoded))
+        exhibits.append(Exhibit(file, medium.excerpt(original), decoded))
     return exhibits

@@ -68,6 +68,8 @@ SOUNDS = Medium(
     rate_of=_rate_of,
     duration_of=_duration_of,
     alike=alike,
+    excerpt=lambda signal: signal,
+    keeps=False,
     metrics=METRICS,
     derived={},
     columns=tuple(name for name in METRICS if name != "mse"),

@@ -36,11 +36,11 @@ class SourceFile:
 def find_files(data: Sequence[str]) -> tuple[Medium, list[SourceFile]]:
     """Return what kind of signal the data is, and its files: those named, and those in the folders named.
 
-    Files of a folder are in order of their names. Folders are searched to any depth for pictures and sounds by suffix;
+    Files of a folder are in order of their names. Folders are searched to any depth for what counts by its suffix;
     files that are named are taken as they are, and where their suffix says nothing, their first bytes decide.
 
     Raises:
-        ValueError: there are pictures and sounds.
+        ValueError: there are signals of more than one kind.
         MediaError: there are no files, or two would have the same name in the results.
     """
     found: dict[str, SourceFile] = {}
@@ -58,7 +58,7 @@ def find_files(data: Sequence[str]) -> tuple[Medium, list[SourceFile]]:
                 raise MediaError(f"{found[name].path} and {path} have the same name; evaluate them one by one")
             found.setdefault(name, SourceFile(str(path), name))
     if not found:
-        raise MediaError(f"no pictures or sounds in {', '.join(data)}")
+        raise MediaError(f"no videos and no pictures or sounds in {', '.join(data)}")
     files = list(found.values())
     return _medium_of(files, suffixes), files
 

@@ -107,6 +107,7 @@ def average(setting: str, rows: Sequence[Row], medium: Medium) -> Point:
             mean = means[measured]
             values[name] = derived.convert(mean) if derived and mean is not None else mean
     durations = [medium.duration_of(row.size) for row in rows]
+    frames = [row.size["frames"] for row in rows if "frames" in row.size]
     return Point(
         setting=setting,
         rate=fmean(medium.rate_of(row.bytes, row.size) for row in rows),
@@ -117,6 +118,7 @@ def average(setting: str, rows: Sequence[Row], medium: Medium) -> Point:
         decode_peak=max((row.decode_peak for row in rows if row.decode_peak), default=None),
         files=len(rows),
         duration=None if None in durations else fmean(durations),
+        frames=fmean(frames) if frames else None,
     )
 
 

@@ -1,20 +1,28 @@
 """Video values: what moving pictures are made of between a file and a system.
 
 Frames are kept in the form of their source (`PIXELS`), so that nothing is lost before a codec sees them, and are turned
-into RGB when somebody wants RGB. `codec.media.video_reader` and `codec.media.video_writer` are the files.
+into RGB when somebody wants RGB. `read` and `write` are for what fits into memory; `codec.media.video_reader` and
+`codec.media.video_writer` do the same group by group.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from codec.errors import MediaError
+from codec.errors import LimitError, MediaError
+from codec.limits import MAX_MEMORY
+
+if TYPE_CHECKING:
+    from codec.media.video_raw import RawFormat
 
 PIXELS = {"yuv420p": 8, "yuv420p10le": 10, "rgb24": 8, "rgb48le": 16}  # FFmpeg's name -> bits
+_READ_GROUP = 16  # frames
 UNSPECIFIED = 2  # of matrix, primaries and transfer (ISO/IEC 23091-2)
 
 
@@ -142,3 +150,45 @@ class Video:
         """From the first frame to the end of the last, which lasts as long as the nominal rate says."""
         times = self.frames.times
         return float((times[-1] - times[0]) * self.format.time_base + 1 / self.format.rate)
+
+
+def read(source: Any, *, raw: RawFormat | None = None, max_memory: int = MAX_MEMORY) -> Video:
+    """Read a video from a path, bytes or binary file; see `codec.media.video_reader.Reader`.
+
+    Args:
+        raw: what to know of a file without a header.
+        max_memory: bytes that frames may take, of which there are twice as many while they are joined.
+
+    Raises:
+        MediaError: it cannot be read, or not without losing something.
+        LimitError: it would take more memory; a Reader has no such limit.
+    """
+    from codec.media.video_raw import frame_bytes
+    from codec.media.video_reader import Reader
+
+    with Reader(source, raw=raw) as reader:
+        room = max_memory // (2 * frame_bytes(reader.format))
+        if (reader.frames or 1) > room:
+            raise LimitError(f"{reader.name}: more than {room} frames; cut it, or allow more memory")
+        groups: list[Frames] = []
+        for group in reader.groups(_READ_GROUP):
+            groups.append(group)
+            if sum(map(len, groups)) > room:
+                raise LimitError(f"{reader.name}: more than {room} frames; cut it, or allow more memory")
+        planes = tuple(np.concatenate(parts) for parts in zip(*(group.planes for group in groups), strict=True))
+        times = tuple(time for group in groups for time in group.times)
+        return Video(reader.format, Frames(planes, times), reader.metadata)
+
+
+def write(video: Video, file: BinaryIO | str | os.PathLike, container: str, *, encoder: str | None = None) -> list[str]:
+    """Write a video file and return the names of what it cannot hold; see `codec.media.video_writer.Writer`.
+
+    Raises:
+        MediaError: the container cannot hold it.
+    """
+    from codec.media.video_writer import Writer
+
+    with Writer(file, container, video.format, encoder=encoder, metadata=video.metadata) as writer:
+        for start in range(0, video.length, _READ_GROUP):
+            writer.write(video.frames[start : start + _READ_GROUP])
+    return writer.lost

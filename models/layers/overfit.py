@@ -26,7 +26,7 @@ from codec.models.layers.frame_embeddings import FrameEmbeddings
 from codec.models.layers.precision import fast_dtype
 from codec.video_system import Store, Tell
 
-_MUON_RATE, _ADAM_RATE, _EMBEDDING_RATE, _TRAIT_RATE = 0.02, 3e-3, 2e-2, 2e-2
+_MUON_RATE, _ADAM_RATE, _EMBEDDING_RATE, _TRAIT_RATE = 0.04, 3e-3, 2e-2, 2e-2
 _WARMUP = 0.03  # of the steps
 _NOISE, _ALL = 0.6, 0.9  # shares of the steps: up to which there is noise, from which on everything is rounded
 _RATE_EVERY = 4  # steps

@@ -5,6 +5,7 @@ tables.py      headings, tables and captions: all that is there with scripts off
 exhibits.py    single files that are shown
 pictures.py    which part of a picture is shown, and as which bytes
 sounds.py      the same of a sound
+films.py       the same of a video
 appearance.py  names, numbers and colours, for the page and the plots
 plots.py       PNG and SVG, by matplotlib
 assets/        template, style and scripts, put together by page.py

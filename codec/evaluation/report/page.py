@@ -19,14 +19,14 @@ from typing import Any
 
 from codec.atomic import atomic_path
 from codec.evaluation.comparison import LOW_OVERLAP, Comparison, Comparisons, compare_all, is_lossless
-from codec.evaluation.report import pictures, sounds, tables
+from codec.evaluation.report import films, pictures, sounds, tables
 from codec.evaluation.report.appearance import DARK, LIGHT, styles
 from codec.evaluation.report.asset import asset
 from codec.evaluation.report.exhibits import Exhibit
 from codec.evaluation.results import Evaluation, Point
 from codec.evaluation.scales import RATES, finite, scale_of
 
-_SHOWS = {"image": pictures, "audio": sounds}
+_SHOWS = {"image": pictures, "audio": sounds, "video": films}
 
 
 def write_report(evaluation: Evaluation, exhibits: Sequence[Exhibit], path: Path, *, anchor: str | None = None) -> None:
@@ -118,6 +118,7 @@ def _point(point: Point, metrics: Sequence[str]) -> dict[str, Any]:
         "encodePeak": point.encode_peak,
         "decodePeak": point.decode_peak,
         "duration": _short(point.duration),
+        "frames": _short(point.frames),
     }
     return {name: value for name, value in values.items() if value is not None}
 

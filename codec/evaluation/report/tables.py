@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from typing import Any
 
@@ -12,6 +12,11 @@ from codec.evaluation.report.appearance import KINDS, TIMES, mebibytes, number, 
 from codec.evaluation.results import Curve, Evaluation, Point
 from codec.evaluation.scales import RATES, Scale, finite, scale_of
 
+Pace = Callable[[Point, float | None], float | None]  # of a point, seconds -> how much is done in one
+_PACES = {  # kind of signal -> what its speed is told in
+    "audio": (f"{TIMES} real time", Point.times_real_time),
+    "video": ("frames/s", Point.frames_a_second),
+}
 _TAGS = {"model": "model", "peer": "peer", "anchor": "anchor", "published": "published, not run"}
 
 
@@ -72,7 +77,7 @@ def gain_label(metric: Scale) -> str:
 
 def points(evaluation: Evaluation) -> str:
     """Return one folded table for each curve."""
-    return "\n".join(_curve(curve, evaluation.metrics, RATES[evaluation.media]) for curve in evaluation.curves)
+    return "\n".join(_curve(curve, evaluation.metrics, evaluation.media) for curve in evaluation.curves)
 
 
 def rate_note(evaluation: Evaluation) -> str:
@@ -80,6 +85,7 @@ def rate_note(evaluation: Evaluation) -> str:
     formulas = {
         "image": "Bits per pixel are 8 * file size / pixels.",
         "audio": "Kilobits per second are 8 * file size / duration / 1000.",
+        "video": "Bits per pixel are 8 * file size / pixels of all frames.",
     }
     return formulas[evaluation.media].replace("*", TIMES)
 
@@ -112,12 +118,14 @@ def _delta(value: float | None, digits: int, reason: str) -> str:
     return f'<td class="n">{number(value, digits, sign=True)}</td>'
 
 
-def _curve(curve: Curve, metrics: Sequence[str], rate: Scale) -> str:
-    timed = any(point.duration for point in curve.points)
+def _curve(curve: Curve, metrics: Sequence[str], media: str) -> str:
+    rate, (unit, pace) = RATES[media], _PACES.get(media, ("", None))
+    if not any(point.duration for point in curve.points):
+        pace = None
     heads = [rate.unit, *(scale_of(name).title for name in metrics), "Encode s", "Decode s"]
-    heads += [f"Encode {TIMES} real time", f"Decode {TIMES} real time"] if timed else []
+    heads += [f"Encode {unit}", f"Decode {unit}"] if pace else []
     columns = [("Setting", ""), *((head, "n") for head in (*heads, "Encode MiB", "Decode MiB", "Files"))]
-    body = "".join(_point(point, metrics, rate, is_lossless(curve), timed) for point in curve.points)
+    body = "".join(_point(point, metrics, rate, is_lossless(curve), pace) for point in curve.points)
     kind = f"{_TAGS[curve.kind]}, {len(curve.points)} point{'s' * (len(curve.points) != 1)}"
     return (
         f"<details><summary><b>{escape(curve.name)}</b> <span>{escape(kind)}</span></summary>"
@@ -126,13 +134,13 @@ def _curve(curve: Curve, metrics: Sequence[str], rate: Scale) -> str:
     )
 
 
-def _point(point: Point, metrics: Sequence[str], rate: Scale, lossless: bool, timed: bool) -> str:
+def _point(point: Point, metrics: Sequence[str], rate: Scale, lossless: bool, pace: Pace | None) -> str:
     values, times = [number(point.rate, rate.digits)], (point.encode_seconds, point.decode_seconds)
     for name in metrics:
         value = finite(point.metrics.get(name))
         values.append("lossless" if value is None and lossless else number(value, scale_of(name).digits))
     values += map(seconds, times)
-    values += [seconds(point.times_real_time(time)) for time in times] if timed else []
+    values += [seconds(pace(point, time)) for time in times] if pace else []
     values += [mebibytes(point.encode_peak), mebibytes(point.decode_peak), str(point.files or "n/a")]
     cells = "".join(f"<td>{value}</td>" for value in values)  # the style sheet knows that they are numbers
     return f'<tr><th scope="row">{escape(point.setting)}</th>{cells}</tr>'

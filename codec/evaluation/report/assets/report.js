@@ -46,7 +46,8 @@ function pointTip(curve, point) {
   });
   for (const [name, label] of [["encode", "encode"], ["decode", "decode"]]) {
     if (point[name] !== undefined) rows.push([label, `${significant(point[name])} s`]);
-    if (point[name] && point.duration) rows.push(["", `${significant(point.duration / point[name])} × real time`]);
+    if (point[name] && point.frames) rows.push(["", `${significant(point.frames / point[name])} frames/s`]);
+    else if (point[name] && point.duration) rows.push(["", `${significant(point.duration / point[name])} × real time`]);
     const peak = point[`${name}Peak`];
     if (peak !== undefined) rows.push([`${label} memory`, `${Math.round(peak / 2 ** 20)} MiB`]);
   }
