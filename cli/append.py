@@ -75,9 +75,9 @@ def _append(
     archive = Archive(parsed, data, system, max_pixels=options["max_pixels"], max_memory=max_memory << 20)
     quality = quality_of(last["quality"]) if quality is None else quality
     chosen = video.Options(info.name, quality, group=group, **options)
-    with video.fit_for(job, chosen, info, system, archive=hashlib.sha256(data).hexdigest()) as fit:
-        parts = video.parts_of(job.source, report, chosen, info, system, fit=fit, archive=archive)
-        video.write(job.target, chain([data], parts), fit, force=True)
+    with video.fit_for(job, chosen, info, system, archive=hashlib.sha256(data).hexdigest()) as journal:
+        parts = video.parts_of(job.source, report, chosen, info, system, journal=journal, archive=archive)
+        video.write(job.target, chain([data], parts), journal, force=True)
     result = video.facts(job, codec.open(job.target).info)
     more = {"added": result["bytes"] - len(data), "seconds": round(time.perf_counter() - started, 4)}
     return result | {"quality": quality} | more

@@ -21,7 +21,7 @@ from codec.limits import UNLIMITED
 
 if TYPE_CHECKING:
     from codec.checkpoint import ModelInfo
-    from codec.engine.fit import Fit
+    from codec.engine.journal import Journal
     from codec.engine.video import Archive
     from codec.media.video import VideoFormat
     from codec.media.video_raw import RawFormat
@@ -110,9 +110,9 @@ def encode(
             system = checkpoint.load(model, options.device)
             if system.media != "video":
                 raise ValueError(f"the model {model.name} is for {system.media}, not for video")
-            with fit_for(job, options, model, system) as fit:
-                parts = parts_of(source, report, options, model, system, fit=fit)
-                write(job.target, parts, fit, force=options.force)
+            with fit_for(job, options, model, system) as journal:
+                parts = parts_of(source, report, options, model, system, journal=journal)
+                write(job.target, parts, journal, force=options.force)
         seconds = time.perf_counter() - started
         if job.target == batch.STDIO:
             return {}
@@ -132,14 +132,14 @@ def facts(job: batch.Job, info: Info) -> dict[str, Any]:
 @contextmanager
 def fit_for(
     job: batch.Job, options: Options, model: ModelInfo, system: VideoSystem, **more: Any
-) -> Iterator[Fit | None]:
+) -> Iterator[Journal | None]:
     """Yield the folder for a long fit from file to file, which is removed once the block ends; else None.
 
     Args:
         more: JSON values that say what is encoded, beside the source and the options.
     """
     import codec
-    from codec.engine.fit import Fit, fingerprint
+    from codec.engine.journal import Journal, fingerprint
 
     if not system.fits or batch.STDIO in (job.source, job.target):
         yield None
@@ -150,30 +150,30 @@ def fit_for(
         "source": fingerprint(Path(job.source)), "model": f"{model.system} {model.version} {model.digest}",
         "quality": quality, "effort": options.effort, "group": options.group, "raw": raw,
     } | more  # fmt: skip
-    fit = Fit(Path(job.target), identity, resume=options.resume, force=options.force)
+    journal = Journal(Path(job.target), identity, resume=options.resume, force=options.force)
     try:
-        yield fit
+        yield journal
     except BaseException:
-        if fit.empty:
-            fit.remove()
+        if journal.empty:
+            journal.remove()
         else:
-            click.echo(f"codec: what has been found is in {fit.folder}; --resume goes on from there", err=True)
+            click.echo(f"codec: what has been found is in {journal.folder}; --resume goes on from there", err=True)
         raise
-    fit.remove()
+    journal.remove()
 
 
-def write(target: str, parts: Iterable[bytes], fit: Fit | None, *, force: bool) -> None:
-    """Write a file that appears whole or not at all; while a fit lasts it grows in the fit's folder."""
-    if fit is None:
+def write(target: str, parts: Iterable[bytes], journal: Journal | None, *, force: bool) -> None:
+    """Write a file that appears whole or not at all; while a journal lasts it grows in the fit's folder."""
+    if journal is None:
         with sound.output(target, force=force) as out:
             for part in parts:
                 out.write(part)
         return
-    with fit.stream.open("wb") as out:
+    with journal.stream.open("wb") as out:
         for part in parts:
             out.write(part)
     with atomic_path(Path(target), overwrite=force) as temporary:
-        fit.stream.replace(temporary)
+        journal.stream.replace(temporary)
 
 
 def parts_of(
@@ -183,7 +183,7 @@ def parts_of(
     model: ModelInfo,
     system: VideoSystem,
     *,
-    fit: Fit | None,
+    journal: Journal | None,
     archive: Archive | None = None,
 ) -> Iterator[bytes]:
     """Yield the bytes of a clip, or what adds it to an archive."""
@@ -193,7 +193,7 @@ def parts_of(
     return encode_source(
         source, model, system, quality=codec.DEFAULT_QUALITY if options.quality is None else options.quality,
         effort=options.effort, group=options.group, strip=options.strip, sound=options.sound, raw=options.raw,
-        archive=archive, fit=fit, device=options.device, max_pixels=options.max_pixels, progress=report,
+        archive=archive, journal=journal, device=options.device, max_pixels=options.max_pixels, progress=report,
         tell=report.tell,
     )  # fmt: skip
 

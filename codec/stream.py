@@ -184,7 +184,7 @@ class Stream:
             "bit_depth": form.depth,
             "width": form.width,
             "height": form.height,
-            "bpp": bits_per_pixel(len(self._data), form.width, form.height) / frames if frames else None,
+            "bpp": bits_per_pixel(len(self._data), form.width, form.height, frames) if frames else None,
             "seconds": seconds,
             "kbps": kilobits_per_second(len(self._data), seconds) if frames else None,
             "frames": frames,

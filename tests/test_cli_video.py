@@ -14,7 +14,7 @@ from click.testing import CliRunner
 import codec
 from codec import container
 from codec.cli.main import main
-from codec.engine.fit import folder_of
+from codec.engine.journal import folder_of
 from codec.media import audio
 from codec.media.video_writer import Writer
 

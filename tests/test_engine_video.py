@@ -9,7 +9,7 @@ import codec
 from codec import checkpoint, container
 from codec.container import Container, Unit
 from codec.engine.clips import InMemory
-from codec.engine.fit import Fit, fingerprint
+from codec.engine.journal import Journal, fingerprint
 from codec.engine.video import Archive, Encoder, encode
 from codec.engine.video_decoder import check_limits, decode, derived
 from codec.errors import CodecError, CorruptError, DesyncError, ExistsError, FormatError, LimitError, MediaError
@@ -367,49 +367,49 @@ def test_an_interrupted_fit_goes_on(fitted, tmp_path, monkeypatch, after):
     monkeypatch.setattr(ChainedBlocks, "steps", 0)
     monkeypatch.setattr(ChainedBlocks, "fail_after", after)
     with pytest.raises(KeyboardInterrupt):
-        written(video, fitted, fit=Fit(target, {"quality": 80}))
+        written(video, fitted, journal=Journal(target, {"quality": 80}))
     monkeypatch.setattr(ChainedBlocks, "fail_after", None)
-    fit = Fit(target, {"quality": 80}, resume=True)
-    assert written(video, fitted, fit=fit) == expected
+    journal = Journal(target, {"quality": 80}, resume=True)
+    assert written(video, fitted, journal=journal) == expected
     assert ChainedBlocks.steps == 9  # nothing was done twice
-    fit.remove()
-    assert not fit.folder.exists()
+    journal.remove()
+    assert not journal.folder.exists()
 
 
 def test_a_fit_of_something_else_is_refused(fitted, tmp_path):
     target, source = tmp_path / "out.lcb", tmp_path / "clip"
     source.write_bytes(b"frames")
     identity = {"source": fingerprint(source), "quality": 80}
-    Fit(target, identity)
+    Journal(target, identity)
     with pytest.raises(ExistsError, match="--resume"):
-        Fit(target, identity)
-    Fit(target, identity, resume=True)
+        Journal(target, identity)
+    Journal(target, identity, resume=True)
     with pytest.raises(CodecError, match="another quality"):
-        Fit(target, identity | {"quality": 70}, resume=True)
+        Journal(target, identity | {"quality": 70}, resume=True)
     source.write_bytes(b"others")
     with pytest.raises(CodecError, match="another source"):
-        Fit(target, identity | {"source": fingerprint(source)}, resume=True)
-    written(video_of(4), fitted, fit=Fit(target, identity, resume=True))
+        Journal(target, identity | {"source": fingerprint(source)}, resume=True)
+    written(video_of(4), fitted, journal=Journal(target, identity, resume=True))
     with pytest.raises(CodecError, match="another header"):
-        written(video_of(4), fitted, quality=30, fit=Fit(target, identity, resume=True))
+        written(video_of(4), fitted, quality=30, journal=Journal(target, identity, resume=True))
     with pytest.raises(MediaError, match="others than before"):
-        written(video_of(4, times=(0, 1, 2, 4)), fitted, fit=Fit(target, identity, resume=True))
-    assert Fit(target, {"quality": 1}, force=True).finished(0) is None
+        written(video_of(4, times=(0, 1, 2, 4)), fitted, journal=Journal(target, identity, resume=True))
+    assert Journal(target, {"quality": 1}, force=True).finished(0) is None
 
 
 def test_damaged_folders_are_named(fitted, tmp_path):
-    fit = Fit(tmp_path / "out.lcb", {"quality": 80})
-    written(video_of(4), fitted, fit=fit)
-    (fit.folder / "000000.group").write_bytes(b"\0")
+    journal = Journal(tmp_path / "out.lcb", {"quality": 80})
+    written(video_of(4), fitted, journal=journal)
+    (journal.folder / "000000.group").write_bytes(b"\0")
     with pytest.raises(CodecError, match="is damaged"):
-        fit.finished(0)
-    (fit.folder / "000001.safetensors").write_bytes(b"junk")
+        journal.finished(0)
+    (journal.folder / "000001.safetensors").write_bytes(b"junk")
     with pytest.raises(CodecError, match="is damaged"):
-        fit.store(1).load()
+        journal.store(1).load()
     for text in ("{", "[]"):
-        (fit.folder / "fit.json").write_text(text)
+        (journal.folder / "fit.json").write_text(text)
         with pytest.raises(CodecError, match=r"remove .*fit"):
-            Fit(tmp_path / "out.lcb", {"quality": 80}, resume=True)
+            Journal(tmp_path / "out.lcb", {"quality": 80}, resume=True)
 
 
 def test_groups_that_are_not_chained_need_no_others():

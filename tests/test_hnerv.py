@@ -7,7 +7,6 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from support import video_of
 
 from codec import checkpoint
 from codec.coding.distributions import ScaleMixture
@@ -20,6 +19,8 @@ from codec.models.layers.coded_weights import CodedWeights, WeightLayout, axes
 from codec.models.layers.frame_decoder import OPTIONS, FrameDecoder, Shape, synthesis_macs
 from codec.models.layers.frame_embeddings import FrameEmbeddings
 from codec.models.layers.overfit import Fit, Plan
+
+from support import video_of
 
 SHAPE = Shape(4, 8, 1, frozenset({"separable"}))
 
@@ -197,7 +198,9 @@ def test_rates_and_steps_pass_gradients():
     weights = CodedWeights(FrameDecoder(SHAPE))
     step, scale = weights.log2()
     whole = weights.in_steps(step)
-    (weights.bits(whole, scale, ScaleMixture()) + sum(t.sum() for t in weights.tensors(whole, step).values())).backward()
+    (
+        weights.bits(whole, scale, ScaleMixture()) + sum(t.sum() for t in weights.tensors(whole, step).values())
+    ).backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in weights.parameters())
     assert weights.deviations.grad.abs().sum() > 0
 

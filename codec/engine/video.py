@@ -11,7 +11,7 @@ from codec import checkpoint
 from codec.container import NEXT, ChunkWriter, Container, Unit, pieces_of
 from codec.engine import clips, soundtracks, units
 from codec.engine.clips import Clip
-from codec.engine.fit import Fit
+from codec.engine.journal import Journal
 from codec.engine.video_decoder import Chain, check_limits, derived, read_unit
 from codec.errors import MediaError
 from codec.limits import MAX_MEMORY, MAX_PIXELS
@@ -40,7 +40,7 @@ class Encoder:
         frames: how many there will be, if known.
         tags: `title`, ...
         archive: the file that the clip is added to.
-        fit: where a long fit is kept.
+        journal: where a long fit is kept.
         progress: called with the fraction done.
         tell: called with a few words on how it goes.
     """
@@ -57,21 +57,21 @@ class Encoder:
         frames: int | None = None,
         tags: Mapping[str, str] | None = None,
         archive: Archive | None = None,
-        fit: Fit | None = None,
+        journal: Journal | None = None,
         progress: Progress = no_progress,
         tell: Tell = tell_nobody,
     ) -> None:
         if not 1 <= effort <= 10:
             raise ValueError(f"effort {effort} is outside 1..10")
         self._system, self._format, self._effort = system, format, effort
-        self._expected, self._tags, self._fit = frames, tags, fit
+        self._expected, self._tags, self._journal = frames, tags, journal
         self._progress, self._tell = progress, tell
         header = system.header(format, quality=quality_index(quality), effort=effort, frames=frames, group=group)
         if archive and system.chained:
             header |= {"numbers": archive.last["numbers"]}  # or what was learned of the clips before would not fit
         packed = pack(header)
-        if fit:
-            fit.bind(packed)
+        if journal:
+            journal.bind(packed)
         self._start: list[bytes] = []
         self._state: Any = None
         if archive:
@@ -113,7 +113,7 @@ class Encoder:
         self._size += len(unit.payload)
         self._report(1.0, 0)
         if not self._system.fits:
-            rate = bits_per_pixel(self._size, self._format.width, self._format.height) / self._length
+            rate = bits_per_pixel(self._size, self._format.width, self._format.height, self._length)
             self._tell(f"{rate:.3f} bpp")
         ready, self._held = self._held, unit
         return self._writer.unit(ready) if ready else b""
@@ -131,7 +131,7 @@ class Encoder:
     def _code(self, frames: Frames, params: Params) -> tuple[Symbols, Unit]:
         """Return the symbols of a group and what they become, from what has been kept if they are there."""
         times = pack_times(frames.times, self._time)
-        kept = self._fit.finished(self._groups) if self._fit else None
+        kept = self._journal.finished(self._groups) if self._journal else None
         if kept:
             if kept.times != times:
                 raise MediaError(f"the times of group {self._groups} are others than before; start again with -f")
@@ -139,12 +139,12 @@ class Encoder:
         symbols = self._system.analyze_group(
             to_rgb(frames.planes, self._format), params, self._state, effort=self._effort,
             progress=lambda fraction: self._report(fraction, len(frames)), tell=self._tell_group,
-            store=self._fit.store(self._groups) if self._fit else None,
+            store=self._journal.store(self._groups) if self._journal else None,
         )  # fmt: skip
         whole = {name: part[None].double() for name, part in symbols.items()}
         unit = replace(units.encode_unit(self._system, UnitSpec(params, {}), whole), times=times)
-        if self._fit:
-            self._fit.finish(self._groups, unit)
+        if self._journal:
+            self._journal.finish(self._groups, unit)
         return symbols, unit
 
     def _tell_group(self, text: str) -> None:
@@ -217,7 +217,7 @@ def encode(
     strip: bool = False,
     sound: Sequence[BinaryIO] = (),
     archive: Archive | None = None,
-    fit: Fit | None = None,
+    journal: Journal | None = None,
     progress: Progress = no_progress,
     tell: Tell = tell_nobody,
 ) -> Iterator[bytes]:
@@ -226,7 +226,7 @@ def encode(
         archive.check(clip.format)
     encoder = Encoder(
         model, system, clip.format, quality=quality, effort=effort, group=group, frames=clip.frames,
-        tags={} if strip else clip.metadata, archive=archive, fit=fit, progress=progress, tell=tell,
+        tags={} if strip else clip.metadata, archive=archive, journal=journal, progress=progress, tell=tell,
     )  # fmt: skip
     yield from encoder.start(sound)
     for frames in clip.groups(encoder.params["group"]):
@@ -246,7 +246,7 @@ def encode_source(
     sound: str = "copy",
     raw: RawFormat | None = None,
     archive: Archive | None = None,
-    fit: Fit | None = None,
+    journal: Journal | None = None,
     device: str = "auto",
     max_pixels: int = MAX_PIXELS,
     progress: Progress = no_progress,
@@ -269,5 +269,5 @@ def encode_source(
         with soundtracks.tracks_of(source, way, start=start, quality=quality, device=device) as files:
             yield from encode(
                 clip, model, system, quality=quality, effort=effort, group=group, strip=strip, sound=files,
-                archive=archive, fit=fit, progress=progress, tell=tell,
+                archive=archive, journal=journal, progress=progress, tell=tell,
             )  # fmt: skip

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 from typing import BinaryIO
 
 import av
@@ -17,6 +16,7 @@ import numpy as np
 from codec.errors import MediaError
 from codec.media import pcm, wav
 from codec.media.resample import Resampler
+from codec.media.sink import Sink
 
 _STEP = 1 << 15  # samples a channel that are converted at once
 _BITEXACT = 0x400  # AVFMT_FLAG_BITEXACT: no version of FFmpeg in the file
@@ -124,7 +124,7 @@ class Writer:
         tags = {key.lower(): value.replace("\0", " ") for key, value in (metadata or {}).items()}
         kept = {key: value for key, value in tags.items() if _holds(kind, key, value)}
         self.lost = sorted(set(tags) - set(kept))
-        self._sink = _Sink(file)
+        self._sink = Sink(file)
         with self._undone():
             if kind in _ENCODED:
                 self._output = _Encoded(self._sink, kind, rate, layout, depth, kept)
@@ -188,80 +188,10 @@ def _holds(kind: str, tag: str, value: str) -> bool:
     return tag in named and (tag not in ("track", "disc") or re.fullmatch(r"\d+(/\d+)?", value) is not None)
 
 
-class _Sink:
-    """A path or Python file as it is written, from its current position on; once closed it takes nothing more.
-
-    FFmpeg's muxer writes a trailer whatever happened; after `discard` it goes nowhere.
-    """
-
-    def __init__(self, file: BinaryIO | str | os.PathLike) -> None:
-        self.error: BaseException | None = None
-        self.closed = False
-        self._path = Path(file) if isinstance(file, str | os.PathLike) else None
-        self._file = self._path.open("wb") if self._path else file
-        self._seekable = bool(self._file.seekable()) if hasattr(self._file, "seekable") else False
-        self._start = self._file.tell() if self._seekable else 0
-
-    def seekable(self) -> bool:
-        return self._seekable
-
-    def write(self, data: bytes) -> int:
-        with self._kept():
-            rest = b"" if self.closed else data
-            while rest:  # unbuffered files may take less than they are given
-                taken = self._file.write(rest)
-                if taken == 0:
-                    raise OSError("the file takes no more")
-                rest = b"" if taken is None else rest[taken:]
-            return len(data)
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        with self._kept():
-            if self.closed:
-                return 0
-            return self._file.seek(offset + (self._start if whence == 0 else 0), whence) - self._start
-
-    def tell(self) -> int:
-        with self._kept():
-            return 0 if self.closed else self._file.tell() - self._start
-
-    def close(self) -> None:
-        if hasattr(self._file, "flush"):
-            self._file.flush()
-        self.closed = True
-        if self._path:
-            self._file.close()
-
-    def discard(self) -> None:
-        if self.closed:
-            return
-        self.closed = True
-        quiet = suppress(OSError, ValueError)  # people should be told what went wrong before this
-        with quiet:
-            if self._seekable:
-                self._file.seek(self._start)
-                self._file.truncate()
-        if self._path:
-            with quiet:
-                self._file.close()
-            with quiet:
-                if self._path.is_file():  # a named pipe stays
-                    self._path.unlink()
-
-    @contextmanager
-    def _kept(self):
-        """Keep an exception, Ctrl-C included, which FFmpeg would lose."""
-        try:
-            yield
-        except BaseException as exc:
-            self.error = exc
-            raise OSError(f"{type(exc).__name__}: {exc}") from exc
-
-
 class _Pcm:
     """WAV and raw PCM."""
 
-    def __init__(self, sink: _Sink, kind: str, rate: int, layout: str, depth: str, metadata: Mapping[str, str]) -> None:
+    def __init__(self, sink: Sink, kind: str, rate: int, layout: str, depth: str, metadata: Mapping[str, str]) -> None:
         self._sink, self._depth, self._size = sink, depth, 0
         self._header = (lambda size: wav.header(rate, layout, depth, metadata, size)) if kind == "wav" else None
         if self._header:
@@ -284,7 +214,7 @@ class _Pcm:
 class _Encoded:
     """What FFmpeg encodes and muxes."""
 
-    def __init__(self, sink: _Sink, kind: str, rate: int, layout: str, depth: str, metadata: Mapping[str, str]) -> None:
+    def __init__(self, sink: Sink, kind: str, rate: int, layout: str, depth: str, metadata: Mapping[str, str]) -> None:
         form = _ENCODED[kind]
         if form.seeks and not sink.seekable():
             raise MediaError(f"{kind} cannot be written to a pipe; use wav, flac, ogg or mp3")

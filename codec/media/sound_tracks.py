@@ -17,7 +17,7 @@ import av
 
 from codec.errors import MediaError
 from codec.media.audio_decoder import Source
-from codec.media.audio_writer import _Sink as Sink
+from codec.media.sink import Sink
 from codec.media.video_source import demuxer_of, is_cover, opened_source, text_of
 
 BITEXACT = 0x400  # AVFMT_FLAG_BITEXACT: no random numbers and no version of FFmpeg in the file

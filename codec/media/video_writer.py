@@ -14,7 +14,7 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from codec.errors import MediaError
-from codec.media.audio_writer import _Sink as Sink
+from codec.media.sink import Sink
 from codec.media.sound_tracks import BITEXACT, SoundTracks
 from codec.media.video import UNSPECIFIED, Frames, VideoFormat
 from codec.media.video_encoders import CONTAINERS, ENCODERS, Container, encoder_for, format_of, pixels_for

@@ -42,7 +42,7 @@ def folder_of(target: Path) -> Path:
     return target.with_name(target.name + ".fit")
 
 
-class Fit:
+class Journal:
     """What has been found of one file so far.
 
     Args:
