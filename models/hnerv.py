@@ -196,7 +196,7 @@ def choose(side: int, pixels: int, quality: float) -> Shape:
     """
     stages = min(max(round(np.log2(side / 4 / _CELLS)), 1), _MOST["stages"])
     target = pixels**0.75 * _WEIGHTS[0] * (_WEIGHTS[1] / _WEIGHTS[0]) ** quality
-    shapes = [Shape(_CHANNELS, width, int(stages), DEFAULT_OPTIONS) for width in range(8, 129, 8)]
+    shapes = [Shape(_CHANNELS, width, int(stages), DEFAULT_OPTIONS) for width in range(8, 129, 4)]
     return min(shapes, key=lambda shape: abs(np.log(_count(shape) / target)))
 
 

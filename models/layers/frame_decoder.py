@@ -28,7 +28,7 @@ OPTIONS = ("sine", "affine", "separable", "skip", "previous")  # a stream holds 
 _WAVES = 16  # of the time of a frame
 _TIME_WIDTH = 32
 _NARROWING = 1.3  # of widths from one stage to the next
-_MULTIPLE = 8  # widths are multiples of it, which is what kernels like
+_MULTIPLE = 4  # widths are multiples of it
 
 
 @dataclass(frozen=True)
