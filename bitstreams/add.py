@@ -1,6 +1,6 @@
 """Add a conformance stream: `python bitstreams/add.py NAME SIGNAL [--system S] [--quality Q]`. Never replaces one.
 
-SIGNAL is a picture or a sound.
+SIGNAL is a picture, a sound or a video; of a video, --group says how many frames make a unit.
 
 The stream is coded with the network in `models/S-conformance`, which never changes. Encoders may change as they like;
 what is recorded is what this stream decodes to.
@@ -20,8 +20,11 @@ TOLERANCE = {
     ("image", 8): {"largest": 4, "mean": 0.25},
     ("image", 16): {"largest": 1024, "mean": 64},
     ("audio", 16): {"largest": 256, "mean": 24},
+    ("video", 8): {"largest": 4, "mean": 0.25},
+    ("video", 10): {"largest": 16, "mean": 1},
     ("audio", 24): {"largest": 256, "mean": 24},  # compared with 16 bits
 }
+SUFFIXES = {"image": "png", "audio": "flac", "video": "y4m"}
 
 
 def main() -> None:
@@ -32,15 +35,17 @@ def main() -> None:
     parser.add_argument("signal", type=Path)
     parser.add_argument("--system", default="walloc")
     parser.add_argument("--quality", type=float, default=50)
+    parser.add_argument("--group", type=int)
     args = parser.parse_args()
     catalogue = HERE / "conformance.json"
     entries = json.loads(catalogue.read_text()) if catalogue.exists() else []
     stream = HERE / f"{args.name}.lcb"
     if stream.exists():
         raise SystemExit(f"{stream} exists: conformance streams are for ever")
-    stream.write_bytes(codec.encode(args.signal, model=f"{args.system}-conformance", quality=args.quality))
+    model = f"{args.system}-conformance"
+    stream.write_bytes(codec.encode(args.signal, model=model, quality=args.quality, group=args.group))
     opened = codec.open(stream)
-    decoded = HERE / f"{args.name}.{'png' if opened.kind == 'image' else 'flac'}"
+    decoded = HERE / f"{args.name}.{SUFFIXES[opened.kind]}"
     with decoded.open("wb") as file:
         codec.write(opened.decode(), file, decoded.suffix[1:])
     entries.append(

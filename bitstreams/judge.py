@@ -3,8 +3,8 @@
     python bitstreams/judge.py [--decoder codec]
 
 For each stream: `DECODER inspect --check --json` must report the recorded digest of the symbols, bit for bit, and
-`DECODER decode -o OUT.png` (of sound, OUT.flac) must give the recorded signal within the tolerance of conformance.json
-(largest and mean difference in levels of the sample range). Exit code 0 if all pass.
+`DECODER decode -o OUT.png` (of sound OUT.flac, of video OUT.y4m) must give the recorded signal within the tolerance of
+conformance.json (largest and mean difference in levels of the sample range). Exit code 0 if all pass.
 """
 
 from __future__ import annotations
@@ -50,16 +50,30 @@ def judge(entry: dict, decoder: list[str], folder: Path) -> str | None:
 
 
 def _read(path: Path) -> tuple[str, np.ndarray]:
-    """Return the form of a picture or sound in words, and its samples."""
+    """Return the form of a signal in words, and its samples; those of the planes of video one after another."""
     if path.suffix == ".png":
         with Image.open(path) as picture:
             return picture.mode, np.asarray(picture, np.int64)
     with av.open(path) as file:
+        if file.streams.video:
+            stream = file.streams.video[0]
+            form = f"{stream.width}x{stream.height} {stream.format.name}, {stream.average_rate} a second"
+            planes = [plane for frame in file.decode(stream) for plane in _planes(frame)]
+            return form, np.concatenate(planes).astype(np.int64)
         stream = file.streams.audio[0]
         form = f"{stream.rate} Hz {stream.layout.name} {stream.format.name}"
         blocks = [frame.to_ndarray() for frame in file.decode(stream)]
     empty = np.zeros((1, 0))
     return form, np.concatenate(blocks or [empty], 1).astype(np.int64) >> (16 if "32" in form else 0)
+
+
+def _planes(frame: av.VideoFrame) -> list[np.ndarray]:
+    """Return the samples of the planes of a frame, without what fills up their lines."""
+    out, size = [], 2 if "10" in frame.format.name else 1
+    for plane in frame.planes:
+        lines = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: plane.height, : plane.width * size]
+        out.append(np.ascontiguousarray(lines).view(f"<u{size}").ravel())
+    return out
 
 
 def main() -> int:

@@ -3,6 +3,9 @@
     <zoo>/<name>/model.safetensors   networks, integer parts of the prior, probability tables
     <zoo>/<name>/model.json          system, version, config, SHA-256 digest, facts for `codec list`
 
+A model may build on another (`System.borrows`). It then holds the digest of that model instead of its weights, so its
+own digest stands for both.
+
 Looking models up reads only the json files and imports no torch.
 """
 
@@ -12,6 +15,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from importlib import import_module, metadata
@@ -31,6 +35,7 @@ DIGEST_BYTES = 4  # of the SHA-256, in a stream's header
 # By kind of signal.
 DEFAULT_MODELS = {"image": "waveprior", "audio": "walloc-audio", "speech": "rvq-speech", "video": "stem"}
 SPEECH_RATE = 24_000  # samples a second up to which one channel counts as speech
+_BASE = "base"  # in the metadata of a weights file: digest of the model it builds on
 PATH_VARIABLE = "CODEC_MODELS"  # folders of further models, separated like PATH
 
 
@@ -152,16 +157,17 @@ def find_digest(system: str, version: int, digest: bytes, kind: str) -> ModelInf
 
 @lru_cache(maxsize=4)
 def _load(folder: Path, digest: str, system: str, version: int, config: str, device: str) -> System:
-    import safetensors.torch
+    import safetensors
 
-    data = (folder / "model.safetensors").read_bytes()
-    if hashlib.sha256(data).hexdigest() != digest:
-        raise ModelMismatchError(f"{folder / 'model.safetensors'} does not have the digest in model.json; reinstall it")
     cls = system_class(system)
     if version != cls.version:
         raise MissingModelError(f"{folder.name} is for {system} version {version}, installed is {cls.version}")
     try:
-        tensors = safetensors.torch.load(data)
+        tensors = _read_tensors(folder, digest)
+        if cls.borrows:
+            base = _base_of(folder, json.loads(config)["base"])
+            borrowed = _read_tensors(base.folder, base.digest)
+            tensors |= {name if _is_table(name) else cls.borrows + name: value for name, value in borrowed.items()}
         tables = _unpack_tables(tensors)
         instance = cls.from_config(json.loads(config))
         scales = {name: 2.0**-fraction_bits for name, fraction_bits in instance.fixed_point().items()}
@@ -172,6 +178,46 @@ def _load(folder: Path, digest: str, system: str, version: int, config: str, dev
     instance.freeze(device)
     instance.tables = tables
     return instance
+
+
+def _read_tensors(folder: Path, digest: str) -> dict[str, Tensor]:
+    """Return what a weights file holds.
+
+    Raises:
+        ModelMismatchError: it is not the one described.
+    """
+    import safetensors.torch
+
+    data = (folder / "model.safetensors").read_bytes()
+    if hashlib.sha256(data).hexdigest() != digest:
+        raise ModelMismatchError(f"{folder / 'model.safetensors'} does not have the digest in model.json; reinstall it")
+    return safetensors.torch.load(data)
+
+
+def _base_of(folder: Path, name: str) -> ModelInfo:
+    """Return the model that a model builds on: the one of that name, or any that has the digest it holds.
+
+    Raises:
+        MissingModelError: it is not installed.
+    """
+    import safetensors
+
+    with safetensors.safe_open(folder / "model.safetensors", "pt") as file:
+        digest = (file.metadata() or {}).get(_BASE)
+    candidates = installed_models()
+    with suppress(MissingModelError):
+        candidates = [find_model(name), *candidates]
+    for info in candidates:
+        if info.digest == digest:
+            return info
+    raise MissingModelError(
+        f"{folder.name} builds on a {name} with digest {digest}, which is not installed; "
+        f"add its folder to {PATH_VARIABLE}"
+    )
+
+
+def _is_table(name: str) -> bool:
+    return name.startswith(("tables.", "categorical."))
 
 
 def _unpack_tables(tensors: dict[str, Tensor]) -> TableModels:
@@ -235,13 +281,18 @@ def save(
 
     Args:
         half: store networks in float16; otherwise as they are.
+
+    Raises:
+        MissingModelError: the model it builds on is not installed.
     """
     import safetensors.torch
     import torch
 
-    fixed = system.fixed_point()
-    tensors = _pack_tables(system.export_tables())
+    fixed, borrows = system.fixed_point(), system.borrows
+    tensors = {} if borrows else _pack_tables(system.export_tables())
     for name, value in system.state_dict().items():
+        if borrows and name.startswith(borrows):
+            continue
         if name in fixed:
             value = torch.floor(value.double() * 2.0 ** fixed[name] + 0.5).to(torch.int32)
             if value.abs().max() < 1 << 15:
@@ -249,7 +300,7 @@ def save(
         elif half and value.is_floating_point():
             value = value.half()
         tensors[name] = value.contiguous()
-    data = safetensors.torch.save(tensors)
+    data = safetensors.torch.save(tensors, metadata={_BASE: find_model(config["base"]).digest} if borrows else None)
     description = {
         "system": system.id,
         "version": system.version,

@@ -54,6 +54,8 @@ class System(nn.Module, ABC):
         rates: beginnings of parameter names -> learning rate, as a multiple of the recipe's; others train at 1.
         keeps_wave: samples come back near the original's; otherwise only its spectra do.
         single_rate: every model of the system is one point of rate and distortion; quality has no effect.
+        borrows: beginning of the names of parameters that are those of another model, named `base` in the config, and
+            are stored with that one alone, as are its tables; none if empty.
 
     Instance attributes:
         shape: the family behind the tables of symbols with location and scale; None where there are none.
@@ -66,6 +68,7 @@ class System(nn.Module, ABC):
     rates: ClassVar[Mapping[str, float]] = {}
     keeps_wave: ClassVar[bool] = True
     single_rate: ClassVar[bool] = False
+    borrows: ClassVar[str] = ""
     shape: ScaleMixture | None
     tables: TableModels
 

@@ -24,4 +24,8 @@ def dataset(system: System, sources: list[Path], *, smallest: int) -> Dataset:
         from codec.training.sounds import Sounds
 
         return Sounds(sources, smallest=smallest, rate=system.rate, channels=system.channels)
+    if system.media == "video" and not system.fits:
+        from codec.training.films import Films
+
+        return Films(sources, smallest=smallest)
     raise RecipeError(f"there is no training for systems of {system.media}")

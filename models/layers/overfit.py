@@ -2,7 +2,7 @@
 
 Rounding is relaxed in two phases, after Kwan et al., "NVRC: Neural Video Representation Compression" (NeurIPS 2024):
 first uniform noise on what will be rounded (weights, embeddings), then true rounding of a share that grows to all of
-it, with gradients passed straight through. Weight matrices follow Muon (orthogonalised momentum; Jordan et al., 2024),
+it, with gradients passed straight through. Weights of convolutions follow Muon (orthogonalised momentum; Jordan et al., 2024),
 which needs a third of Adam's steps here, everything else Adam. The rate of the weights is counted every few steps,
 times as many.
 
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from codec.coding.distributions import ScaleMixture
-from codec.models.layers.coded_weights import CodedWeights
+from codec.models.layers.coded_weights import CodedWeights, axes
 from codec.models.layers.frame_decoder import FrameDecoder
 from codec.models.layers.frame_embeddings import FrameEmbeddings
 from codec.models.layers.precision import fast_dtype
@@ -86,7 +86,11 @@ class Fit:
         self._first_rates = [[g["lr"] for g in o.param_groups] for o in self._optimizers]
 
     def _make_optimizers(self) -> list[torch.optim.Optimizer]:
-        matrices = [m for m in self.weights.matrices if m.dim() > 1 and min(m.shape) > 1]
+        shapes = self.weights.layout.shapes.values()
+        kernels = [
+            len(shape) == 4 and axes(shape)[1] > 0 for shape in shapes
+        ]  # what modulates is too delicate for Muon
+        matrices = [m for m, kernel in zip(self.weights.matrices, kernels, strict=True) if kernel]
         others = [m for m in self.weights.matrices if all(m is not other for other in matrices)]
         traits = [p for n, p in self.embeddings.named_parameters() if n != "values"]
         traits += [self.weights.bases, self.weights.deviations]
