@@ -2,9 +2,9 @@
 
 Rounding is relaxed in two phases, after Kwan et al., "NVRC: Neural Video Representation Compression" (NeurIPS 2024):
 first uniform noise on what will be rounded (weights, embeddings), then true rounding of a share that grows to all of
-it, with gradients passed straight through. Weights of convolutions follow Muon (orthogonalised momentum; Jordan et al., 2024),
-which needs a third of Adam's steps here, everything else Adam. The rate of the weights is counted every few steps,
-times as many.
+it, with gradients passed straight through. Weights of convolutions follow Muon (orthogonalised momentum; Jordan et al.,
+2024), which needs a third of Adam's steps here, everything else Adam. The rate of the weights is counted every few
+steps, times as many.
 
 All randomness follows from the number of the step, so a fit that was interrupted goes on as if it had not been.
 """
