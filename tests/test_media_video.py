@@ -9,7 +9,6 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
-from video_files import RATE, Piped, clip_of, encoded, pictures_of, tone, written
 
 from codec.errors import LimitError, MediaError
 from codec.media import audio
@@ -23,6 +22,7 @@ from codec.media.video_reader import Reader
 from codec.media.video_times import timing
 
 from support import sound_of
+from video_files import RATE, Piped, clip_of, encoded, pictures_of, tone, written
 
 SIZES = [(48, 40), (47, 39), (1, 1), (2, 1), (3, 5)]
 

@@ -6,7 +6,6 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
-from video_files import RATE, Piped, clip_of, packets, tone, written
 
 from codec.errors import MediaError
 from codec.media import video as media
@@ -17,6 +16,8 @@ from codec.media.video_pixels import to_rgb
 from codec.media.video_raw import RawFormat
 from codec.media.video_reader import Reader
 from codec.media.video_writer import Writer, format_of
+
+from video_files import RATE, Piped, clip_of, packets, tone, written
 
 PAIRS = [(container, encoder) for container, form in CONTAINERS.items() for encoder in form.encoders]
 LOSSLESS = ("ffv1", "utvideo", "y4m", "raw")

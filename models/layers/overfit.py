@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from codec.coding.distributions import ScaleMixture
-from codec.models.layers.coded_weights import CodedWeights, axes
+from codec.models.layers.coded_weights import CodedWeights
 from codec.models.layers.frame_decoder import FrameDecoder
 from codec.models.layers.frame_embeddings import FrameEmbeddings
 from codec.models.layers.precision import fast_dtype
@@ -87,10 +87,8 @@ class Fit:
 
     def _make_optimizers(self) -> list[torch.optim.Optimizer]:
         shapes = self.weights.layout.shapes.values()
-        kernels = [
-            len(shape) == 4 and axes(shape)[1] > 0 for shape in shapes
-        ]  # what modulates is too delicate for Muon
-        matrices = [m for m, kernel in zip(self.weights.matrices, kernels, strict=True) if kernel]
+        both = zip(self.weights.matrices, shapes, strict=True)
+        matrices = [m for m, shape in both if len(shape) == 4]  # kernels; what modulates is too delicate for Muon
         others = [m for m in self.weights.matrices if all(m is not other for other in matrices)]
         traits = [p for n, p in self.embeddings.named_parameters() if n != "values"]
         traits += [self.weights.bases, self.weights.deviations]

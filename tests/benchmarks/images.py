@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -25,6 +24,8 @@ import torch
 from PIL import Image
 
 import codec
+
+from timing import interleaved
 
 THREADS = 2
 AVIF = {"speed": 6, "subsampling": "4:4:4", "max_threads": THREADS}
@@ -50,18 +51,6 @@ def avif_bytes(picture: Image.Image, quality: int) -> bytes:
     out = io.BytesIO()
     picture.save(out, "AVIF", quality=quality, **AVIF)
     return out.getvalue()
-
-
-def interleaved(jobs: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Return the median seconds of each job, run in turn after one warm-up each."""
-    times: dict[str, list[float]] = {name: [] for name in jobs}
-    for i in range(rounds + 1):
-        for name, job in jobs.items():
-            started = time.perf_counter()
-            job()
-            if i:
-                times[name].append(time.perf_counter() - started)
-    return {name: statistics.median(values) for name, values in times.items()}
 
 
 def measure_speed(args: argparse.Namespace) -> None:

@@ -11,9 +11,7 @@ mean anything. Files that take long to make are given by `--stream`, for instanc
 from __future__ import annotations
 
 import argparse
-import statistics
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,6 +22,8 @@ from codec.evaluation import video_anchors
 from codec.media import video
 from codec.rate import bits_per_pixel
 
+from timing import interleaved
+
 THREADS = 2
 ANCHORS = {  # name -> options
     "x264": {"crf": "30", "preset": "medium"},
@@ -31,18 +31,6 @@ ANCHORS = {  # name -> options
     "av1": {"crf": "46", "preset": "4"},
 }
 BASE = "x264"
-
-
-def interleaved(jobs: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Return the median seconds of each job, run in turn after one warm-up each."""
-    times: dict[str, list[float]] = {name: [] for name in jobs}
-    for i in range(rounds + 1):
-        for name, job in jobs.items():
-            started = time.perf_counter()
-            job()
-            if i:
-                times[name].append(time.perf_counter() - started)
-    return {name: statistics.median(values) for name, values in times.items()}
 
 
 def measure_speed(args: argparse.Namespace) -> None:
