@@ -91,6 +91,7 @@ def main() -> None:
     parser.add_argument("clip", type=Path)
     parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--frames", type=int, default=None)
+    parser.add_argument("--rows", nargs="+", default=None, help="some of them")
     parser.add_argument("--qualities", type=float, nargs="+", default=[20, 40, 60])
     chosen = parser.parse_args()
     from codec.media.video_pixels import to_rgb
@@ -101,6 +102,7 @@ def main() -> None:
     plain, own = frozenset(), hnerv.DEFAULT_OPTIONS
     rows = [("naive 8 bits", Naive, plain), ("rate-aware", Fit, plain), ("default", Fit, own)]
     rows += [(f"default + {name}", Fit, own | {name}) for name in hnerv.OPTIONS if name not in own]
+    rows = [row for row in rows if chosen.rows is None or row[0] in chosen.rows]
     for quality in chosen.qualities:
         base = hnerv.choose(min(frames.shape[1:3]), pixels, quality / 100)
         for name, kind, options in rows:
