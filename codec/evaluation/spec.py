@@ -41,12 +41,14 @@ class CurveSpec:
     settings: dict[str, dict[str, str]]
 
     def codec(self, setting: str) -> Codec:
-        """Return the codec at one of the settings; see `Family.make` for errors."""
-        return _made(self.family, tuple(self.settings[setting].items()))
+        """Return the codec at one of the settings, on as many threads as torch has now; see `Family.make` for errors."""
+        import torch
+
+        return _made(self.family, tuple(self.settings[setting].items()), torch.get_num_threads())
 
 
 @lru_cache(maxsize=256)
-def _made(name: str, options: tuple[tuple[str, str], ...]) -> Codec:
+def _made(name: str, options: tuple[tuple[str, str], ...], threads: int) -> Codec:
     return find_family(name).make(dict(options))
 
 
