@@ -41,7 +41,7 @@ class CurveSpec:
     settings: dict[str, dict[str, str]]
 
     def codec(self, setting: str) -> Codec:
-        """Return the codec at one of the settings, on as many threads as torch has now; see `Family.make` for errors."""
+        """Return the codec at one of the settings, for as many threads as torch has; see `Family.make` for errors."""
         import torch
 
         return _made(self.family, tuple(self.settings[setting].items()), torch.get_num_threads())
