@@ -12,7 +12,7 @@ import click
 from codec.cli import batch, sound, video
 from codec.limits import UNLIMITED
 from codec.media.kinds import SOUND_SUFFIXES, VIDEO_SUFFIXES
-from codec.params import MAX_GROUP
+from codec.params import MAX_GROUP, PIXELS
 
 _RAW_SOUND = ("s16le", "s24le", "s32le", "f32le")
 _UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30}
@@ -50,7 +50,7 @@ def _is_signal(path: Path) -> bool:
 @click.option("--target-size", type=_Size(), help="At most so many bytes, e.g. 40k.")
 @click.option("--psnr", type=click.FloatRange(0, min_open=True), help="At least so many dB.")
 @click.option("--strip", is_flag=True, help="Leave ICC, EXIF, XMP and tags out.")
-@click.option("--raw", type=click.Choice([*_RAW_SOUND, *video.RAW]), help="IN is sound or video without a header.")
+@click.option("--raw", type=click.Choice([*_RAW_SOUND, *PIXELS]), help="IN is sound or video without a header.")
 @click.option("--rate", help="Of raw sound: samples a second; of raw video: frames, such as 30 or 30000/1001.")
 @click.option("--layout", help="Of raw sound: mono, stereo, 5.1, ...")
 @click.option("--size", metavar="WxH", help="Of raw video, such as 352x288.")
@@ -158,7 +158,7 @@ def _raw(raw: str | None, rate: str | None, layout: str | None, size: str | None
     Raises:
         click.UsageError: options are missing, or of something else.
     """
-    if raw in video.RAW:
+    if raw in PIXELS:
         if layout is not None:
             raise click.UsageError("--layout is for raw sound")
         return {}, video.raw_format(raw, size, rate)

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from codec.video_system import VideoSystem
 
 _HEAD = 4096  # bytes that tell what a file is
-RAW = ("yuv420p", "yuv420p10le", "rgb24", "rgb48le")
 
 
 @dataclass(frozen=True)
@@ -258,7 +257,7 @@ def suffix_for(source: str, encoder: str | None) -> str:
     stream = codec.open(source, tolerant=True)
     form = stream.format_of()
     copied = [track for track in stream.sound_of() if not soundtracks.is_coded(track)]
-    still = tuple(np.zeros((1, *shape), np.uint8 if form.depth == 8 else np.uint16) for shape in form.plane_shapes)
+    still = tuple(np.zeros((1, *shape), form.dtype) for shape in form.plane_shapes)
     try:
         with Writer(io.BytesIO(), "mp4", form, encoder=encoder, sound=copied) as writer:
             writer.write(Frames(still, (0,)))

@@ -28,7 +28,8 @@ from codec.models.layers import frame_embeddings
 from codec.models.layers.coded_weights import WeightLayout
 from codec.models.layers.frame_decoder import OPTIONS, FrameDecoder, Shape
 from codec.models.layers.overfit import Fit, Plan, time_of
-from codec.params import PIXELS, QUALITY_STEPS, video_params
+from codec.models.layers.tiles import frame_samples
+from codec.params import QUALITY_STEPS, video_format, video_params
 from codec.system import Params, Progress, Symbols, no_progress
 from codec.video_system import Store, Tell, VideoSystem, tell_nobody
 
@@ -113,7 +114,7 @@ class HNeRV(VideoSystem):
         store: Store | None = None,
     ) -> Symbols:
         shape, quality = shape_of(params["numbers"]), params["quality"] / QUALITY_STEPS
-        x = torch.from_numpy(frames.astype(np.float32)).permute(0, 3, 1, 2) / np.iinfo(frames.dtype).max - 0.5
+        x = signal_of(frames)
         start = frame_embeddings.principal(x, shape.grid(*frames.shape[1:3]), shape.channels)
         with torch.random.fork_rng(devices=[]), torch.inference_mode(False):
             torch.manual_seed(0)
@@ -150,20 +151,18 @@ class HNeRV(VideoSystem):
         decoder.load_state_dict(self._layout(shape).dequantize(self.follow(symbols, params, state)))
         decoder = decoder.to(self._device).to(memory_format=torch.channels_last)
         e = frame_embeddings.dequantize(symbols["embeddings"], symbols["traits"]).to(self._device)
-        deep = PIXELS[params["pixels"]] not in ("yuv420p", "rgb24")
-        top, dtype = (65535, np.uint16) if deep else (255, np.uint8)
+        form = video_format(params)
         for t in range(len(e)):
             before = e[t - 1 : t] if t else torch.zeros_like(e[:1])
-            pixels = decoder(e[t : t + 1], before, time_of(torch.tensor([t], device=self._device), len(e)))
-            pixels = pixels[0, :, : params["height"], : params["width"]].add(0.5).mul(top).round().clamp(0, top)
-            yield pixels.permute(1, 2, 0).cpu().numpy().astype(dtype)
+            picture = decoder(e[t : t + 1], before, time_of(torch.tensor([t], device=self._device), len(e)))
+            yield frame_samples(picture, form)
 
     def embed(self, symbols: Symbols, params: Params) -> Tensor:
         """Return the embeddings [T, C, h, w]."""
         parts = []
         for spec in self.units(params):
-            unit = {name: symbols[name][spec.regions[name]] for name in ("embeddings", "traits")}
-            parts.append(frame_embeddings.dequantize(**{"symbols": unit["embeddings"], "traits": unit["traits"]}))
+            unit = (symbols[name][spec.regions[name]] for name in ("embeddings", "traits"))
+            parts.append(frame_embeddings.dequantize(*unit))
         return torch.cat(parts)
 
     # --- models --------------------------------------------------------------------------------------------
@@ -182,6 +181,11 @@ class HNeRV(VideoSystem):
     def freeze(self, device: str) -> None:
         self.requires_grad_(False).eval()
         self._device = torch.device(device)
+
+
+def signal_of(frames: np.ndarray) -> Tensor:
+    """Return frames [T, H, W, 3] of unsigned integers as [T, 3, H, W] in -0.5..0.5."""
+    return torch.from_numpy(frames.astype(np.float32)).permute(0, 3, 1, 2) / np.iinfo(frames.dtype).max - 0.5
 
 
 def weight_of(quality: float) -> float:

@@ -39,10 +39,10 @@ from codec.models.layers import motion
 from codec.models.layers.frame_prior import FINE, SITE, FramePrior, Known, Level, motion_symbols, vectors_of
 from codec.models.layers.gained import GainedCodec
 from codec.models.layers.hyper import coarse
-from codec.models.layers.tiles import pixels
+from codec.models.layers.tiles import frame_samples, pixels
 from codec.models.waveprior import Config as ImageConfig
 from codec.models.waveprior import Waveprior
-from codec.params import PIXELS, QUALITY_STEPS, video_params
+from codec.params import QUALITY_STEPS, video_format, video_params
 from codec.system import Params, Progress, Symbols, no_progress
 from codec.video_system import Store, Tell, VideoSystem, tell_nobody
 
@@ -265,11 +265,9 @@ class Stem(VideoSystem):
 
     @torch.no_grad()
     def synthesize_group(self, symbols: Symbols, params: Params, state: Any) -> Iterator[np.ndarray]:
-        deep = PIXELS[params["pixels"]] in ("yuv420p10le", "rgb48le")
-        top, dtype = (65535, np.uint16) if deep else (255, np.uint8)
+        form = video_format(params)
         for _, picture in self._frames(symbols, params):
-            x = picture[0, :, : params["height"], : params["width"]].cpu()
-            yield x.add(0.5).mul(top).round_().clamp_(0, top).permute(1, 2, 0).numpy().astype(dtype)
+            yield frame_samples(picture, form)
 
     @torch.no_grad()
     def embed(self, symbols: Symbols, params: Params) -> Tensor:

@@ -197,6 +197,5 @@ def _still(last: tuple[np.ndarray, ...] | None, params: Params, count: int) -> t
     """Return a frame, by default a gray one, as often as asked for."""
     format = video_format(params)
     if last is None:
-        dtype = np.uint8 if format.depth == 8 else np.uint16
-        last = tuple(np.full((1, *shape), 1 << (format.depth - 1), dtype) for shape in format.plane_shapes)
+        last = tuple(np.full((1, *shape), 1 << (format.depth - 1), format.dtype) for shape in format.plane_shapes)
     return tuple(np.repeat(plane, count, 0) for plane in last)

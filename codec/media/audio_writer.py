@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import BinaryIO
@@ -15,6 +15,7 @@ import numpy as np
 
 from codec.errors import MediaError
 from codec.media import pcm, wav
+from codec.media.file_writer import FileWriter
 from codec.media.resample import Resampler
 from codec.media.sink import Sink
 
@@ -82,7 +83,7 @@ def format_of(name: str) -> str:
     return key
 
 
-class Writer:
+class Writer(FileWriter):
     """Write audio block by block.
 
     `close` completes the file. Left by an exception, a Writer removes the path it was given or truncates the file,
@@ -106,6 +107,8 @@ class Writer:
         MediaError: the format cannot hold this.
         OSError: from the file.
     """
+
+    what = "audio"
 
     def __init__(
         self,
@@ -131,15 +134,6 @@ class Writer:
             else:
                 self._output = _Pcm(self._sink, kind, rate, layout, pcm.RAW.get(kind, depth), kept)
 
-    def __enter__(self) -> Writer:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self.abort()
-
     def write(self, samples: np.ndarray) -> None:
         """Append [channels, any] float32 samples."""
         if samples.ndim != 2 or samples.shape[0] != self._channels:
@@ -150,32 +144,6 @@ class Writer:
             for start in range(0, samples.shape[1], _STEP):
                 block = np.asarray(samples[:, start : start + _STEP], np.float32)
                 self._output.write(pcm.check_finite(block, "writing audio"))
-
-    def close(self) -> None:
-        """Complete the file. Nothing happens after a failure or a second time."""
-        if not self._sink.closed:
-            with self._undone():
-                self._output.finish()
-                self._sink.close()
-
-    def abort(self) -> None:
-        """Give up: leave no file that looks complete."""
-        self._sink.discard()
-        if isinstance(self._output, _Encoded):
-            self._output.release()
-
-    @contextmanager
-    def _undone(self):
-        """Give up on any exception; turn PyAV's into MediaError."""
-        try:
-            yield
-        except BaseException as exc:
-            self.abort()
-            if self._sink.error is not None:
-                raise self._sink.error from None
-            if isinstance(exc, av.FFmpegError | ValueError):
-                raise MediaError(f"writing audio: {exc}") from exc
-            raise
 
 
 def _holds(kind: str, tag: str, value: str) -> bool:
@@ -209,6 +177,9 @@ class _Pcm:
             self._sink.seek(0)
             self._sink.write(self._header(self._size))
             self._sink.seek(end)
+
+    def release(self) -> None:
+        """Nothing is held."""
 
 
 class _Encoded:

@@ -71,6 +71,11 @@ class VideoFormat:
         return PIXELS[self.pixels]
 
     @property
+    def dtype(self) -> np.dtype:
+        """Of the planes: uint8, or uint16 above 8 bits."""
+        return np.dtype(np.uint8 if self.depth == 8 else np.uint16)
+
+    @property
     def rgb(self) -> bool:
         """Whether frames are RGB already."""
         return self.pixels.startswith("rgb")
@@ -118,11 +123,11 @@ class Video:
     metadata: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        dtype = np.uint8 if self.format.depth == 8 else np.uint16
+        dtype = self.format.dtype
         shapes = [(len(self.frames), *shape) for shape in self.format.plane_shapes]
         given = [plane.shape for plane in self.frames.planes]
         if not len(self.frames) or given != shapes or any(plane.dtype != dtype for plane in self.frames.planes):
-            raise MediaError(f"{self.format.pixels} frames need planes {shapes} of {np.dtype(dtype)}, not {given}")
+            raise MediaError(f"{self.format.pixels} frames need planes {shapes} of {dtype}, not {given}")
         if any(b <= a for a, b in zip(self.frames.times, self.frames.times[1:], strict=False)):
             raise MediaError("presentation times of frames must rise")
 

@@ -46,7 +46,7 @@ def to_rgb(planes: tuple[np.ndarray, ...], format: VideoFormat) -> np.ndarray:
     """
     if format.rgb:
         return planes[0]
-    out = np.empty((len(planes[0]), format.height, format.width, 3), np.uint8 if format.depth == 8 else np.uint16)
+    out = np.empty((len(planes[0]), format.height, format.width, 3), format.dtype)
     for index, (luma, *chroma) in enumerate(zip(*planes, strict=True)):
         wide = [_enlarged(plane, luma.shape) for plane in chroma]
         rgb_of_ycc(luma, *wide, depth=format.depth, matrix=format.matrix, full=format.full, out=out[index])
@@ -59,7 +59,7 @@ def from_rgb(rgb: np.ndarray, format: VideoFormat) -> tuple[np.ndarray, ...]:
     Raises:
         MediaError: the matrix of the format is not known.
     """
-    dtype = np.uint8 if format.depth == 8 else np.uint16
+    dtype = format.dtype
     if format.rgb:
         return (rgb,) if rgb.dtype == dtype else (_rescaled(rgb, dtype),)
     planes = tuple(np.empty((len(rgb), *shape), dtype) for shape in format.plane_shapes)
@@ -150,9 +150,9 @@ def _rounded(values: np.ndarray, top: int) -> np.ndarray:
     return np.clip(values, 0, top, out=values)
 
 
-def _rescaled(rgb: np.ndarray, dtype: type) -> np.ndarray:
+def _rescaled(rgb: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """Return RGB of one integer type as the other, full scale to full scale."""
-    if dtype is np.uint16:
+    if dtype == np.uint16:
         return rgb * np.uint16(257)
     return ((rgb.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any, BinaryIO
@@ -14,6 +14,7 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from codec.errors import MediaError
+from codec.media.file_writer import FileWriter
 from codec.media.sink import Sink
 from codec.media.sound_tracks import BITEXACT, SoundTracks
 from codec.media.video import UNSPECIFIED, Frames, VideoFormat
@@ -28,7 +29,7 @@ _LONGEST_GAP = 10  # seconds that are filled by repeating a frame where frames h
 _RGB = 0  # code point of the "matrix" of RGB
 
 
-class Writer:
+class Writer(FileWriter):
     """Write video group by group.
 
     `close` completes the file. Left by an exception, a Writer removes the path it was given or truncates the file, so
@@ -55,6 +56,9 @@ class Writer:
         OSError: from the file.
     """
 
+    what = "video"
+    refusals = (*FileWriter.refusals, OverflowError)
+
     def __init__(
         self,
         target: BinaryIO | str | os.PathLike,
@@ -71,7 +75,6 @@ class Writer:
         tags = {key.lower(): value.replace("\0", " ") for key, value in (metadata or {}).items()}
         kept = {key: value for key, value in tags.items() if self._form.tags is None or key in self._form.tags}
         self.lost = sorted(set(tags) - set(kept)) + _lost(self._form, name, format)
-        self._dtype = np.uint8 if format.depth == 8 else np.uint16
         self._last: int | None = None  # time of the last frame
         self._begin = 0  # of the first
         self._shown: tuple[np.ndarray, ...] = ()  # planes of the last frame, where they may have to be repeated
@@ -86,15 +89,6 @@ class Writer:
             else:
                 self._output = _Encoded(self._sink, kind, format, name, kept, sound)
 
-    def __enter__(self) -> Writer:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self.abort()
-
     def write(self, frames: Frames) -> None:
         """Append frames.
 
@@ -104,7 +98,7 @@ class Writer:
         if self._sink.closed:
             raise MediaError("the video writer is closed")
         planes = [(plane.shape[1:], plane.dtype) for plane in frames.planes]
-        if planes != [(shape, self._dtype) for shape in self._format.plane_shapes]:
+        if planes != [(shape, self._format.dtype) for shape in self._format.plane_shapes]:
             given = ", ".join(f"{list(shape)} {dtype}" for shape, dtype in planes)
             raise MediaError(f"expected {self._format.pixels} frames of {self._format.plane_shapes}, not {given}")
         with self._undone():
@@ -115,20 +109,10 @@ class Writer:
                 self._last = time
                 self._put(tuple(plane[index] for plane in frames.planes), time - self._begin)
 
-    def close(self) -> None:
-        """Complete the file. Nothing happens after a failure or a second time."""
-        if not self._sink.closed:
-            with self._undone():
-                if self._last is None:
-                    raise MediaError("a video needs at least one frame")
-                self._output.finish()
-                self._sink.close()
-
-    def abort(self) -> None:
-        """Give up: leave no file that looks complete."""
-        self._sink.discard()
-        if isinstance(self._output, _Encoded):
-            self._output.release()
+    def _finish(self) -> None:
+        if self._last is None:
+            raise MediaError("a video needs at least one frame")
+        super()._finish()
 
     def _put(self, planes: tuple[np.ndarray, ...], ticks: int) -> None:
         """Write a frame that is shown so many ticks after the first."""
@@ -145,19 +129,6 @@ class Writer:
             self._output.write(self._shown, missing)
         self._output.write(planes, int(at))
         self._shown = tuple(plane.copy() for plane in planes)
-
-    @contextmanager
-    def _undone(self) -> Iterator[None]:
-        """Give up on any exception; turn PyAV's into MediaError."""
-        try:
-            yield
-        except BaseException as exc:
-            self.abort()
-            if self._sink.error is not None:
-                raise self._sink.error from None
-            if isinstance(exc, av.FFmpegError | ValueError | OverflowError):
-                raise MediaError(f"writing video: {exc}") from exc
-            raise
 
 
 def _lost(form: Container, name: str, format: VideoFormat) -> list[str]:
@@ -197,6 +168,9 @@ class _Plain:
 
     def finish(self) -> None:
         """Nothing is left to write."""
+
+    def release(self) -> None:
+        """Nothing is held."""
 
 
 class _Encoded:

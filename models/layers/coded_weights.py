@@ -46,7 +46,8 @@ class WeightLayout:
         count: weights in all.
         runs: lengths of the runs of numbers that describe them: row steps, column steps, row scales, column scales of
             each tensor. A run is coded as a base and the deviations from it.
-        is_step: [runs], whether it holds steps.
+        is_step, run_of: [runs], whether it holds steps; [entries], which run a number belongs to.
+        of_steps: which of the symbols `bases` and `deviations` are of steps.
         rows, columns: [2, count], for steps and for scales: which entry of all runs belongs to a weight; `entries`,
             where a zero stands, if there is none.
     """
@@ -70,9 +71,10 @@ class WeightLayout:
                 self.runs += [rows, columns] if columns else [rows]
                 steps += [kind == 0] * (2 if columns else 1)
         self.is_step = torch.tensor(steps)
+        self.run_of = torch.repeat_interleave(torch.arange(len(self.runs)), torch.tensor(self.runs))
+        self.of_steps = {"bases": self.is_step, "deviations": self.is_step[self.run_of]}
         self.rows = torch.stack([torch.cat(part) for part in places[:2]])
         self.columns = torch.stack([torch.cat(part) for part in places[2:]])
-        self.run_of = torch.repeat_interleave(torch.arange(len(self.runs)), torch.tensor(self.runs))
 
     def split(self, flat: Tensor) -> dict[str, Tensor]:
         """Return the tensors of a vector [count], by name."""
@@ -101,11 +103,10 @@ class WeightLayout:
         given = symbols or {}
         wide = lambda values: torch.tensor(values, dtype=torch.float64)[None, None]
         out = {"key": coder(given.get("key"), wide([0.0]), wide([0.0]))}
-        steps = (out["key"].double() == 0) & self.is_step
-        scale = torch.where(steps, _UNCHANGED_SCALE, _BASE_SCALE).double()
-        out["bases"] = coder(given.get("bases"), torch.zeros_like(scale), scale)
-        scale = torch.where(steps[..., self.run_of], _UNCHANGED_SCALE, _DEVIATION_SCALE).double()
-        out["deviations"] = coder(given.get("deviations"), torch.zeros_like(scale), scale)
+        for name, likely in (("bases", _BASE_SCALE), ("deviations", _DEVIATION_SCALE)):
+            unchanged = (out["key"].double() == 0) & self.of_steps[name]
+            scale = torch.where(unchanged, _UNCHANGED_SCALE, likely).double()
+            out[name] = coder(given.get(name), torch.zeros_like(scale), scale)
         log2 = self.values(out["bases"][0, 0].double(), out["deviations"][0, 0].double())[1] / (1 << OCTAVE_BITS)
         scale = log2.clamp(SCALE_MIN, SCALE_MAX)[None, None]
         out["weights"] = coder(given.get("weights"), torch.zeros_like(scale), scale)
@@ -116,18 +117,15 @@ class WeightLayout:
         out = {name: symbols[name] for name in ("bases", "deviations", "weights")}
         if int(symbols["key"]) == 0 and state is not None:
             out["weights"] = out["weights"] + state["weights"]
-            out["bases"] = out["bases"] + state["bases"] * self.is_step
-            out["deviations"] = out["deviations"] + state["deviations"] * self.is_step[self.run_of]
+            for name, of_steps in self.of_steps.items():
+                out[name] = out[name] + state[name] * of_steps
         return out
 
     def differences(self, resolved: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the symbols that `resolve` turns into these."""
-        return {
-            "key": torch.zeros(1, 1, dtype=torch.int32),
-            "weights": resolved["weights"] - state["weights"],
-            "bases": resolved["bases"] - state["bases"] * self.is_step,
-            "deviations": resolved["deviations"] - state["deviations"] * self.is_step[self.run_of],
-        }
+        parts = {name: resolved[name] - state[name] * of_steps for name, of_steps in self.of_steps.items()}
+        weights = resolved["weights"] - state["weights"]
+        return {"key": torch.zeros(1, 1, dtype=torch.int32), "weights": weights} | parts
 
     def dequantize(self, resolved: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the network's tensors in float32, by name."""
@@ -173,13 +171,16 @@ class CodedWeights(nn.Module):
 
     def log2(self) -> tuple[Tensor, Tensor]:
         """Return log2 of the step and of the scale in steps of every weight, [count] each, as they would be coded."""
-        bases, deviations = (fix(part, OCTAVE_BITS) for part in (self.bases, self.deviations))
-        if self._fixed is not None:
-            is_step = self.layout.is_step.to(bases.device)
-            bases = torch.where(is_step, self._fixed[0], bases)
-            deviations = torch.where(is_step[self.layout.run_of.to(bases.device)], self._fixed[1], deviations)
-        step, scale = self.layout.values(bases, deviations)
+        step, scale = self.layout.values(*self._rounded())
         return step.clamp(-STEP_RANGE, STEP_RANGE), scale.clamp(SCALE_MIN, SCALE_MAX)
+
+    def _rounded(self) -> list[Tensor]:
+        """Return bases and deviations as they would be coded, in octaves."""
+        parts = [fix(part, OCTAVE_BITS) for part in (self.bases, self.deviations)]
+        if self._fixed is None:
+            return parts
+        masks = (mask.to(self.bases.device) for mask in self.layout.of_steps.values())
+        return [torch.where(mask, *both) for mask, *both in zip(masks, self._fixed, parts, strict=True)]
 
     def in_steps(self, step: Tensor) -> Tensor:
         """Return all weights, [count], in steps."""
@@ -200,12 +201,7 @@ class CodedWeights(nn.Module):
     def symbols(self) -> dict[str, Tensor]:
         """Return the symbols that stand for themselves, [1, n] int32 on the CPU."""
         step, _ = self.log2()
-        bases, deviations = (fix(p, OCTAVE_BITS) * (1 << OCTAVE_BITS) for p in (self.bases, self.deviations))
-        if self._fixed is not None:
-            is_step = self.layout.is_step.to(bases.device)
-            bases = torch.where(is_step, self._fixed[0] * (1 << OCTAVE_BITS), bases)
-            of_steps = is_step[self.layout.run_of.to(bases.device)]
-            deviations = torch.where(of_steps, self._fixed[1] * (1 << OCTAVE_BITS), deviations)
+        bases, deviations = (part * (1 << OCTAVE_BITS) for part in self._rounded())
         parts = {"bases": bases, "deviations": deviations, "weights": fix(self.in_steps(step), 0)}
         whole = {name: part.round().int()[None].cpu() for name, part in parts.items()}
         return {"key": torch.ones(1, 1, dtype=torch.int32)} | whole

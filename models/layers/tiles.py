@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from codec.media.video import VideoFormat
+
 
 def tiles(rows: int, cols: int, side: int) -> Iterator[tuple[slice, slice]]:
     """Split a grid into squares of at most `side` blocks."""
@@ -54,6 +56,13 @@ def blank(params: dict[str, Any]) -> np.ndarray:
     """Return samples to fill, [height, width, 1 or 3] of uint8 or uint16, for the header of a stream."""
     channels, dtype = 1 if params["gray"] else 3, np.uint16 if params["deep"] else np.uint8
     return np.empty((params["height"], params["width"], channels), dtype)
+
+
+def frame_samples(x: Tensor, form: VideoFormat) -> np.ndarray:
+    """Return the samples [H, W, 3] of a frame from [1, 3, >= H, >= W] in -0.5..0.5; what lies beyond it is dropped."""
+    samples = np.empty((form.height, form.width, 3), form.dtype)
+    paste(samples, x, slice(0, form.height), slice(0, form.width), 1)
+    return samples
 
 
 def paste(samples: np.ndarray, x: Tensor, r: slice, c: slice, block: int) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +20,12 @@ from torch import Tensor
 import codec
 from codec import checkpoint
 from codec.engine import units
+from codec.media.video import VideoFormat
 from codec.models import hnerv
 from codec.models.layers import frame_embeddings
 from codec.models.layers.frame_decoder import FrameDecoder, Shape
 from codec.models.layers.overfit import Fit, Plan
+from codec.params import video_params
 
 _RANGE_BITS = 32  # two float16 for each tensor's range
 _LEVELS = 255
@@ -66,7 +69,7 @@ def eight_bits(tensor: Tensor) -> tuple[Tensor, float]:
 def fit(kind: type[Fit], frames: np.ndarray, shape: Shape, plan: Plan) -> dict[str, float]:
     """Return bits per pixel and PSNR in dB of a fit; of a rate-aware one from the bytes of its payload."""
     count, height, width, _ = frames.shape
-    x = torch.from_numpy(frames.astype(np.float32)).permute(0, 3, 1, 2) / 255 - 0.5
+    x = hnerv.signal_of(frames)
     torch.manual_seed(0)
     start = frame_embeddings.principal(x, shape.grid(height, width), shape.channels)
     system = checkpoint.load(checkpoint.find_model("hnerv"), "cpu")
@@ -76,8 +79,8 @@ def fit(kind: type[Fit], frames: np.ndarray, shape: Shape, plan: Plan) -> dict[s
         bits, psnr, _ = fitted.measure()
         return {"bpp": bits / (count * height * width), "psnr": psnr}
     symbols = fitted.symbols()
-    params = {"numbers": hnerv.numbers_of(shape), "width": width, "height": height, "pixels": 2, "quality": 0}
-    params |= {"frames": count, "first": True, "length": count, "group": count}
+    form = VideoFormat(width, height, Fraction(25), "rgb24")
+    params = video_params(form, 0, count, hnerv.numbers_of(shape)) | {"length": count, "frames": count, "first": True}
     unit = units.encode_unit(system, system.units(params)[0], {n: v[None].double() for n, v in symbols.items()})
     pictures = np.stack(list(system.synthesize_group(symbols, params, None)))
     errors = (pictures.astype(np.float32) - frames).__pow__(2).mean((1, 2, 3))
