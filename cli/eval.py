@@ -46,6 +46,12 @@ NOTHING = "none"
 @click.option("--repeat", type=click.IntRange(1), default=3, show_default=True, help="Timed runs, of which the median.")
 @click.option("--weights", metavar="NAME=FILE", multiple=True, help="Network of lpips or dists; see below.")
 @click.option(
+    "--task",
+    metavar="MODEL.py",
+    type=click.Path(exists=True, dir_okay=False),
+    help="Execute it; judge what it predicts.",
+)
+@click.option(
     "--show", "--picture", "shown", metavar="NAME", multiple=True, help="File in the report. [default: two; or none]"
 )
 @click.option("--record", is_flag=True, help="Keep the results of our models in their model.json, for codec list.")
@@ -76,20 +82,29 @@ def command(as_json: bool, resume: bool, record: bool, **given: Any) -> int:
 
     LPIPS and DISTS need networks that cannot be shipped: --weights lpips=FILE takes a TorchScript module of two
     pictures [1, 3, H, W], in -1..1 for lpips (torch.jit.trace(lpips.LPIPS(), (x, x)).save(FILE)), in 0..1 for dists.
+
+    \b
+    --task executes MODEL.py, a Python file of yours, which says what it predicts from a decoded signal:
+      def predict(signal): ...             of a codec.Image, codec.Audio or codec.Video; returns anything
+      def score(prediction, path): ...     0..1; left out: 1 where str(prediction) is the name of the file's folder
+      NAME = "accuracy"                    what the mean score is called
+    It becomes one more metric, in percent, beside that of the originals; DATA then is a folder with a folder for each
+    class. Models that serve a task themselves (see `codec predict`) are scored by their own predictions. --resume
+    measures again when MODEL.py has changed, but does not look at files that it reads.
     """
     import torch
 
-    from codec.evaluation.threads import limited_threads
+    from codec.workers import limited_threads
 
     threads = max(torch.get_num_threads() // given["jobs"], 1)
     with limited_threads(threads):
-        task = _prepare(threads, **given)
-        rows = _collect(task, resume)
-        return _finish(task, rows, as_json, record)
+        request = _prepare(threads, **given)
+        rows = _collect(request, resume)
+        return _finish(request, rows, as_json, record)
 
 
 @dataclass(frozen=True)
-class _Task:
+class _Request:
     """A request that has been checked and can be carried out."""
 
     medium: Medium
@@ -107,9 +122,9 @@ class _Task:
     command: str
 
 
-def _prepare(threads: int, **given: Any) -> _Task:
+def _prepare(threads: int, **given: Any) -> _Request:
     """Check everything that can be checked before measuring, which may take hours."""
-    from codec.evaluation import metrics, published, runner, sources, spec
+    from codec.evaluation import metrics, published, runner, sources, spec, tasks
     from codec.evaluation.measure import How
 
     with _usage():
@@ -122,12 +137,15 @@ def _prepare(threads: int, **given: Any) -> _Task:
         for problem in left_out:
             click.echo(f"codec: left out: {problem}", err=True)
         shown = _shown(given["shown"], files)
+        task = tasks.load_task(given["task"]) if given["task"] else None
         overlaid = [
             curve
             for text in given["published"]
             for curve in published.load_published(*published.parse_published(text), medium)
         ]
         prepared = [runner.prepare(curve) for curve in curves]
+        if unseen := [each.spec.family for each in prepared if each.predicts and not task]:
+            raise ValueError(f"{unseen[0]} serves a task, and no {medium.name} comes back; add --task MODEL.py")
         known = [curve.name for curve in curves] + [curve.name for curve in overlaid]
         if len(set(known)) < len(known):
             raise ValueError(f"two curves are called {next(name for name in known if known.count(name) > 1)}")
@@ -135,9 +153,10 @@ def _prepare(threads: int, **given: Any) -> _Task:
             raise ValueError(f"--anchor {given['anchor']} is none of the curves {', '.join(known)}")
     output = Path(given["output"])
     keep = str(output / runner.CODED) if medium.keeps else ""
-    how = How(medium.name, measured, weights, given["repeat"], keep)
-    return _Task(
-        medium, files, runner.plan(files, curves), prepared, overlaid, how, given["anchor"], shown, given["data"],
+    how = How(medium.name, measured, weights, given["repeat"], keep, task)
+    return _Request(
+        medium.with_column(task.name) if task else medium, files, runner.plan(files, curves), prepared, overlaid, how,
+        given["anchor"], shown, given["data"],
         output, given["jobs"], threads, _command_line(given),
     )  # fmt: skip
 
@@ -188,17 +207,18 @@ def _command_line(given: dict[str, Any]) -> str:
         ("--anchor", [given["anchor"]] if given["anchor"] else []),
         ("--published", given["published"]),
         ("--weights", given["weights"]),
+        ("--task", [given["task"]] if given["task"] else []),
         ("--show", given["shown"]),
     ):
         words += [word for value in values for word in (option, value)]
     return shlex.join([*words, "--repeat", str(given["repeat"]), "-j", str(given["jobs"]), "-o", given["output"]])
 
 
-def _collect(task: _Task, resume: bool) -> list[Row]:
+def _collect(request: _Request, resume: bool) -> list[Row]:
     from codec.evaluation import runner
 
     done, told = 0, set()
-    with progress(len(task.jobs)) as (advance, echo):
+    with progress(len(request.jobs)) as (advance, echo):
 
         def report(row: Row, was_there: bool) -> None:
             nonlocal done
@@ -209,25 +229,31 @@ def _collect(task: _Task, resume: bool) -> list[Row]:
                     echo(f"codec: {row.file}: {row.curve} {row.setting}: {row.error}")
                 told.add((row.file, row.error))
             elif not was_there and not on_terminal():
-                echo(_line(row, task.medium))
+                echo(_line(row, request))
 
         try:
-            return runner.collect(task.jobs, task.how, task.output, workers=task.workers, resume=resume, report=report)
+            return runner.collect(
+                request.jobs, request.how, request.output, workers=request.workers, resume=resume, report=report
+            )
         except KeyboardInterrupt:
-            where = task.output / runner.RESULTS
-            echo(f"codec: {done} of {len(task.jobs)} results are in {where}; add --resume to go on")
+            where = request.output / runner.RESULTS
+            echo(f"codec: {done} of {len(request.jobs)} results are in {where}; add --resume to go on")
             raise
 
 
-def _line(row: Row, medium: Medium) -> str:
-    psnr = row.metrics["psnr"]
-    quality = "lossless" if psnr is None else f"{psnr:.2f} dB"
+def _line(row: Row, request: _Request) -> str:
+    medium, task, qualities = request.medium, request.how.task, []
+    if "psnr" in row.metrics:
+        psnr = row.metrics["psnr"]
+        qualities.append("lossless" if psnr is None else f"{psnr:.2f} dB")
+    if task:
+        qualities.append(f"{task.name} {row.metrics[task.name]:.0f} %")
     rate = f"{medium.rate_of(row.bytes, row.size):.{medium.rate.digits - 1}f} {medium.rate.unit}"
     seconds = f"{row.encode_seconds:.3f} s, {row.decode_seconds:.3f} s"
-    return f"{row.file}  {row.curve} {row.setting}  {row.bytes:,} bytes  {rate}  {quality}  {seconds}"
+    return f"{row.file}  {row.curve} {row.setting}  {row.bytes:,} bytes  {rate}  {'  '.join(qualities)}  {seconds}"
 
 
-def _finish(task: _Task, rows: list[Row], as_json: bool, record: bool) -> int:
+def _finish(request: _Request, rows: list[Row], as_json: bool, record: bool) -> int:
     """Average, write everything and print the result."""
     from codec.evaluation import conventions, outputs, summary
     from codec.evaluation.report import write_report
@@ -238,16 +264,18 @@ def _finish(task: _Task, rows: list[Row], as_json: bool, record: bool) -> int:
     except CodecError as exc:
         click.echo(f"codec: {exits.message_of(exc)}", err=True)
         return exits.PARTIAL
-    evaluation = _evaluation(task, rows, selection)
-    anchor = task.anchor or outputs.default_anchor(evaluation)
+    evaluation = _evaluation(request, rows, selection)
+    anchor = request.anchor or outputs.default_anchor(evaluation)
     if anchor not in [curve.name for curve in evaluation.curves]:
         anchor = None  # it was asked for, but nothing of it could be measured
-    document = outputs.write_outputs(task.output, evaluation, rows, anchor)
-    exhibits = _decode(task, rows, selection)
-    write_report(evaluation, exhibits, task.output / "report.html", anchor=anchor)
-    _plot(evaluation, task.output / "plots")
+    document = outputs.write_outputs(request.output, evaluation, rows, anchor)
+    exhibits = _decode(request, rows, selection)
+    write_report(evaluation, exhibits, request.output / "report.html", anchor=anchor)
+    _plot(evaluation, request.output / "plots")
     click.echo(json.dumps(document) if as_json else outputs.table(evaluation, anchor))
-    click.echo(f"{task.output / 'report.html'}: {len(selection.files)} of {len(task.files)} files averaged", err=True)
+    click.echo(
+        f"{request.output / 'report.html'}: {len(selection.files)} of {len(request.files)} files averaged", err=True
+    )
     for line in conventions.describe_failures(selection):
         click.echo(f"codec: {line}", err=True)
     if record:
@@ -257,30 +285,31 @@ def _finish(task: _Task, rows: list[Row], as_json: bool, record: bool) -> int:
     return exits.PARTIAL if failures else 0
 
 
-def _evaluation(task: _Task, rows: list[Row], selection: Selection) -> Evaluation:
+def _evaluation(request: _Request, rows: list[Row], selection: Selection) -> Evaluation:
     from codec.evaluation import conventions, summary
     from codec.evaluation.results import Evaluation
 
-    curves = [*summary.curves_of(selection, task.prepared, task.medium), *task.published]
-    processes = {"workers": task.workers, "threads": task.threads}
+    curves = [*summary.curves_of(selection, request.prepared, request.medium), *request.published]
+    processes = {"workers": request.workers, "threads": request.threads}
     return Evaluation(
         curves=tuple(curves),
-        metrics=summary.point_metrics(curves, task.medium),
-        conventions=conventions.conventions(task.how, curves, **processes),
-        command=task.command,
-        facts=conventions.facts(task.how, rows, selection, data=task.data, **processes),
-        media=task.medium.name,
+        metrics=summary.point_metrics(curves, request.medium),
+        conventions=conventions.conventions(request.how, curves, **processes),
+        command=request.command,
+        facts=conventions.facts(request.how, rows, selection, data=request.data, **processes),
+        media=request.medium.name,
+        originals=summary.originals_of(selection, request.how.task),
     )
 
 
-def _decode(task: _Task, rows: list[Row], selection: Selection) -> list[Any]:
+def _decode(request: _Request, rows: list[Row], selection: Selection) -> list[Any]:
     from codec.evaluation import showcase
 
-    files = selection.files[:SHOWN] if task.shown is None else task.shown
-    chosen = showcase.choose(task.jobs, rows, files, task.medium)
-    kept = {(row.file, row.curve, row.setting): Path(task.how.keep) / row.coded for row in rows if task.how.keep}
+    files = selection.files[:SHOWN] if request.shown is None else request.shown
+    chosen = showcase.choose(request.jobs, rows, files, request.medium)
+    kept = {(row.file, row.curve, row.setting): Path(request.how.keep) / row.coded for row in rows if request.how.keep}
     with progress(sum(map(len, chosen.values()))) as (advance, _):
-        return showcase.decode(chosen, task.medium, advance, kept)
+        return showcase.decode(chosen, request.medium, advance, kept)
 
 
 def _plot(evaluation: Evaluation, folder: Path) -> None:

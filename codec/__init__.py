@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from codec.media.image import Image
     from codec.media.video import Video
     from codec.stream import Info, Stream, open
+    from codec.task import Prediction
 
 __version__ = "0.1.0"
 _HOME = {  # public name -> module that defines it
@@ -30,6 +31,7 @@ _HOME = {  # public name -> module that defines it
     "DEFAULT_QUALITY": "codec.api",
     "Image": "codec.media.image",
     "Info": "codec.stream",
+    "Prediction": "codec.task",
     "Stream": "codec.stream",
     "Video": "codec.media.video",
     "decode": "codec.api",
@@ -50,6 +52,7 @@ __all__ = [
     "Audio",
     "Image",
     "Info",
+    "Prediction",
     "Stream",
     "Video",
     "decode",

@@ -12,6 +12,8 @@
     |   +-- MissingModelError     ... no model of that name or digest is installed
     |   `-- ModelMismatchError    ... the file found is not the one that was asked for
     +-- MediaError                an input file cannot be read, or not without losing something
+    +-- NoSignalError             the stream serves a task: there is nothing in it to look at or listen to
+    +-- TaskError                 a user's file for `codec eval --task` fails
     +-- RecipeError               a training recipe or run is not what it should be
     +-- RateError                 a target size, rate or distortion cannot be reached
     +-- ExistsError               an output exists and may not be overwritten
@@ -35,8 +37,10 @@ __all__ = [
     "MissingPackageError",
     "ModelError",
     "ModelMismatchError",
+    "NoSignalError",
     "RateError",
     "RecipeError",
+    "TaskError",
     "TruncatedError",
     "UnknownSystemError",
     "UnsupportedVersionError",
@@ -89,6 +93,14 @@ class ModelMismatchError(ModelError):
 
 class MediaError(CodecError):
     """An image, audio or video file cannot be read or written, or not without silent loss."""
+
+
+class NoSignalError(CodecError):
+    """The stream serves a task, and no picture, sound or video comes back from it."""
+
+
+class TaskError(CodecError):
+    """The Python file that a user gave to judge decoded signals raises, or returns what it may not."""
 
 
 class RateError(CodecError):

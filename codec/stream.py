@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from codec.media.image import Image
     from codec.media.video import Frames, Video, VideoFormat
     from codec.system import System
+    from codec.task import Prediction
 
 Source = str | os.PathLike | bytes | bytearray | memoryview | BinaryIO
 
@@ -205,6 +206,11 @@ class Stream:
         """ICC, EXIF, XMP and tag blocks by name (`icc`, `exif`, `xmp`, `tags`)."""
         return dict(self._container.metadata)
 
+    @property
+    def payload(self) -> bytes:
+        """The entropy-coded bytes of all units, one after another."""
+        return b"".join(unit.payload for clip in self._container.clips for unit in clip.units)
+
     def sound_of(self, clip: int = 0) -> tuple[bytes, ...]:
         """Return the tracks beside a clip of video, each a file: .lcb, or Matroska with the packets of the source."""
         return self._clip(clip).sound
@@ -259,8 +265,30 @@ class Stream:
 
     def latents(self, clip: int = 0) -> Tensor:
         """Return the float tensor that learning uses (walloc: [C, h, w]), without synthesis; of video, of a clip."""
-        symbols = self.symbols(clip)
+        return self.embed(self.symbols(clip), clip)
+
+    def embed(self, symbols: dict[str, Tensor], clip: int = 0) -> Tensor:
+        """Return the latents of symbols that were decoded."""
         return self._system().embed(symbols, self._clips[clip])
+
+    def render(self, latents: Tensor) -> Image | Audio:
+        """Return the signal that latents stand for: those of this file, or what a network made of them.
+
+        Args:
+            latents: of the shape that `latents` returns.
+
+        Raises:
+            ValueError: they have another shape, or the model makes no signal of latents.
+        """
+        return self._checked_system().render(latents, self._params)
+
+    def coded(self) -> tuple[System, container.Container, dict[str, Any]]:
+        """Return what the symbols of the first clip are decoded from, known to keep to the limits.
+
+        Raises:
+            LimitError, UnknownSystemError, MissingModelError.
+        """
+        return self._checked_system(), self._container, self._clips[0]
 
     def tokens(self) -> np.ndarray:
         """Return the codebook indices [books, frames], int32, of several channels [channels, books, frames].
@@ -271,6 +299,17 @@ class Stream:
             ValueError: the system has no codebooks.
         """
         return self._checked_system().tokens(self.symbols()).numpy()
+
+    def predict(self) -> Prediction:
+        """Return what a file of a system that serves a task stands for, from its symbols alone.
+
+        Raises:
+            ValueError: the system makes a picture, sound or video instead; use `decode`.
+        """
+        from codec import task
+
+        system = self._checked_system()
+        return task.predict(system, self.symbols, self._params)
 
     def decode(
         self, *, start: int = 0, stop: int | None = None, clip: int = 0, progress: Any = None
@@ -283,6 +322,7 @@ class Stream:
 
         Raises:
             LimitError, UnknownSystemError, MissingModelError, DesyncError, CorruptError.
+            NoSignalError: the system serves a task; use `predict`.
             ValueError: there are no such samples or frames.
         """
         from codec.system import no_progress

@@ -96,6 +96,14 @@ class System(nn.Module, ABC):
     def embed(self, symbols: Symbols, params: Params) -> Tensor:
         """Map whole symbols to the float tensor that learning uses, without synthesis."""
 
+    def render(self, latents: Tensor, params: Params) -> Any:
+        """Map what `embed` returned, or what a network made of it, to a signal.
+
+        Raises:
+            ValueError: the latents have another shape, or the system cannot.
+        """
+        raise ValueError(f"{self.id} makes no signal of latents; models of walloc, waveprior and walloc-audio do")
+
     def tokens(self, symbols: Symbols) -> Tensor:
         """Return whole symbols as the integers [books, time] that language models take, coarse books first.
 

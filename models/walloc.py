@@ -153,6 +153,9 @@ class Walloc(TransformCodec):
     def expand(self, latents: Tensor) -> Tensor:
         return self.compand.expand(latents)
 
+    def contract(self, latents: Tensor) -> Tensor:
+        return self.compand(latents)
+
     def signal_of(self, latents: Tensor, t: Tensor) -> Tensor:
         with torch.autocast(latents.device.type, enabled=False):
             latents = self.compand.expand(latents)

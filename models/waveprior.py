@@ -29,10 +29,10 @@ from torch.nn import functional as F
 
 from codec.coding.coder import Coder
 from codec.models.layers import wavelet
+from codec.models.layers.block import Block
 from codec.models.layers.hyper import STRIDE, HyperAnalysis, HyperSynthesis, coarse
 from codec.models.layers.klt import become_klt
 from codec.models.layers.precision import fast_dtype
-from codec.models.layers.quality import ANCHORS, interpolate
 from codec.models.layers.quincunx import QuincunxPrior
 from codec.models.layers.transform_codec import TransformCodec
 from codec.system import Params, Symbols
@@ -70,21 +70,6 @@ class Config:
     features: int
     lambda_range: tuple[float, float]
     hyper_width: int = 96
-
-
-class Block(nn.Module):
-    """`x + gain(q) * mlp(depthwise 3x3 (x))`; [B, C, h, w]. About 4 C**2 MAC a position."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.spatial = nn.Conv2d(width, width, 3, padding=1, groups=width)
-        self.a = nn.Conv2d(width, 2 * width, 1)
-        self.b = nn.Conv2d(2 * width, width, 1)
-        self.gain = nn.Parameter(torch.full((ANCHORS, width), 0.3))
-
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        gain = interpolate(self.gain.float(), t)[..., None, None].to(x.dtype)
-        return x + self.b(F.leaky_relu(self.a(self.spatial(x)), 0.1)) * gain
 
 
 class Analysis(nn.Module):

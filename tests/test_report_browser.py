@@ -346,3 +346,25 @@ def test_sounds_are_heard_one_at_a_time_and_go_on_where_the_last_was(browser, tm
     browser.js("heard[1].play(); 0")
     assert until("heard[0].paused && heard[1].currentTime > 0.3")
     assert browser.complaints == []
+
+
+def test_what_a_task_scores_for_the_originals_is_a_dashed_line(browser, tmp_path):
+    jpeg = curve_of("jpeg")
+    points = tuple(
+        dataclasses.replace(p, metrics=p.metrics | {"accuracy": 70.0 + i}) for i, p in enumerate(jpeg.points)
+    )
+    found = evaluation_of(dataclasses.replace(jpeg, points=points), metrics=("psnr", "accuracy"))
+    evaluation = dataclasses.replace(found, originals={"accuracy": 87.5})
+    write_report(evaluation, [], tmp_path / "report.html")
+    browser.complaints.clear()
+    browser.window(1280, 900)
+    browser.open(tmp_path / "report.html")
+    lines = "document.querySelectorAll('#rd-chart line.level').length"
+    assert browser.js(lines) == 0
+    browser.choose("#rd [data-control=metric]", "accuracy (%)")
+    assert browser.js(lines) == 1
+    assert texts(browser, "#rd-chart text.level") == ["originals 87.5 %"]
+    line, mark = (browser.js(f"document.querySelector('#rd-chart {name}').getBoundingClientRect().top") for name in
+                  ("line.level", "g[data-curve=jpeg] .mark"))  # fmt: skip
+    assert 0 < line < mark  # within the chart, although no curve comes so high
+    assert browser.complaints == []

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from codec.media.audio import Audio
     from codec.media.image import Image
     from codec.media.video import Video
+    from codec.task import Prediction
 
 FAMILIES = {  # name in a SPEC -> where its family is defined
     "jpeg": "codec.evaluation.anchors:jpeg",
@@ -57,17 +58,19 @@ class Codec:
         version: of the encoder and what it runs in, `libavif 1.4.2 (Pillow 13.0.0)`; for models also their digest.
         options: every option the encoder was given, defaults included, under the encoder's own names.
         encode: image, sound or video -> the whole file. The image has no alpha, and none has metadata.
-        decode: the whole file -> image, sound or video of the same size.
+        decode: the whole file -> image, sound or video of the same size; where the codec `predicts`, a prediction.
         estimate: the whole file -> bytes the entropy model assigns to its symbols; None where there is no such thing.
         fits: encoding is a long optimisation: it is done once, without a warm-up.
+        predicts: its files serve a task: there is no signal to compare with the original.
     """
 
     version: str
     options: Mapping[str, Any]
     encode: Callable[[Image | Audio | Video], bytes]
-    decode: Callable[[bytes], Image | Audio | Video]
+    decode: Callable[[bytes], Image | Audio | Video | Prediction]
     estimate: Callable[[bytes], float] | None = None
     fits: bool = False
+    predicts: bool = False
 
 
 Check = Callable[[str], object]  # raises ValueError with what is allowed, `0..100`

@@ -14,7 +14,7 @@ from codec.evaluation import metrics
 from codec.evaluation.measure import How
 from codec.evaluation.medium import Medium, medium_called
 from codec.evaluation.results import Curve, Row
-from codec.evaluation.summary import Selection
+from codec.evaluation.summary import Selection, originals_of
 
 
 def conventions(how: How, curves: Sequence[Curve], *, workers: int, threads: int) -> dict[str, str]:
@@ -30,6 +30,12 @@ def conventions(how: How, curves: Sequence[Curve], *, workers: int, threads: int
     for name in how.metrics:
         if name not in metrics.ALWAYS:
             texts[name] = f"Mean over files; {medium.metrics[name].how}."
+    if how.task:
+        texts[how.task.name] = (
+            f"Mean over files of the score, in percent, that {Path(how.task.path).name} gives to what it predicts from "
+            "each decoded file; files of models that serve this task are scored by their own predictions, and their "
+            "seconds to decode are those to a prediction. The same of the originals is the mark to keep to."
+        )
     seconds = own.pop("Seconds")
     texts |= {name: text for name, text in own.items() if _applies(name, how, medium)}
     texts |= {
@@ -75,9 +81,12 @@ def facts(
     }
     for name, file in how.weights.items():
         found[f"network of {name}"] = f"{file}, SHA-256 {hashlib.sha256(Path(file).read_bytes()).hexdigest()}"
+    if how.task:
+        found["task"] = f"{how.task.path}, SHA-256 {how.task.digest}"
+        found["originals"] = f"{how.task.name} {originals_of(selection, how.task)[how.task.name]:.1f} %"
     for name in how.metrics:
         undefined = {row.file for row in rows if not row.error and name not in metrics.ALWAYS
-                     and row.metrics.get(name) is None}  # fmt: skip
+                     and row.metrics.get(name, 0) is None}  # fmt: skip
         if undefined:
             found[f"no {name}"] = f"{len(undefined)} files: {medium.metrics[name].how}"
     if failures := describe_failures(selection):

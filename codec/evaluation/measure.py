@@ -19,6 +19,7 @@ from codec.evaluation.metrics import compare
 from codec.evaluation.results import Row
 from codec.evaluation.sources import SourceFile
 from codec.evaluation.spec import CurveSpec
+from codec.evaluation.tasks import Task
 
 _CLEAR_REFS, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 _RESET_PEAK = "5"  # proc(5): reset the peak resident set size
@@ -54,6 +55,7 @@ class How:
         weights: metric -> TorchScript file.
         repeat: timed runs; the median counts.
         keep: folder for coded files, under the digests that rows have; empty: they are not kept.
+        task: what is done to decoded signals, as one more metric.
     """
 
     media: str
@@ -61,6 +63,7 @@ class How:
     weights: dict[str, str] = field(default_factory=dict)
     repeat: int = 3
     keep: str = ""
+    task: Task | None = None
 
 
 def measure(job: Job, how: How) -> Row:
@@ -88,6 +91,10 @@ def _measure(job: Job, how: How, codec: Codec) -> Row:
         codec.decode(data)
     _warmed.add(job.curve.name)
     decoded, decode_seconds, decode_peak = _timed(lambda: codec.decode(data), how.repeat)
+    values = {} if codec.predicts else compare(signal, decoded, how.metrics, how.weights)
+    if how.task:
+        prediction = decoded if codec.predicts else how.task.predict(decoded)
+        values[how.task.name] = how.task.score(prediction, job.file.path)
     return Row(
         file=job.file.name,
         source=job.source,
@@ -98,13 +105,21 @@ def _measure(job: Job, how: How, codec: Codec) -> Row:
         size=medium_called(how.media).size_of(signal),
         bytes=len(data),
         coded=coded,
-        metrics=compare(signal, decoded, how.metrics, how.weights),
+        metrics=values,
         estimated_bytes=round(codec.estimate(data), 1) if codec.estimate else None,
         encode_seconds=round(encode_seconds, 6),
         decode_seconds=round(decode_seconds, 6),
         encode_peak=encode_peak,
         decode_peak=decode_peak,
+        task=how.task.digest if how.task else "",
+        original=_score_of_original(how.task, how.media, job.file.path, job.source) if how.task else None,
     )
+
+
+@lru_cache(maxsize=1)
+def _score_of_original(task: Task, media: str, path: str, digest: str) -> float:
+    """Return the score of a file before it is coded, for all jobs of that file in turn."""
+    return task.score(task.predict(signal_of(media, path, digest)), path)
 
 
 def _keep(data: bytes, path: Path) -> None:

@@ -7,7 +7,7 @@ To add a medium, write a module with a `Medium`, enter it in `MEDIA`, and give i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -86,6 +86,10 @@ class Medium:
     def rate(self) -> Scale:
         """Return how its rates are shown."""
         return RATES[self.name]
+
+    def with_column(self, name: str) -> Medium:
+        """Return it with a metric that is not its own, displayed last."""
+        return replace(self, columns=(*self.columns, name))
 
 
 def medium_called(name: str) -> Medium:

@@ -8,8 +8,8 @@ summary/<curve>.json  one curve in CompressAI's schema: `{"name", "description",
                       does not know have our names. A metric that some point lacks is left out. Of sound, `kbps` and
                       `psnr` stand for the first two, and durations let times become times real time; of video,
                       `frames` let them become frames a second.
-summary.json          all of these curves, the BD table (every curve against the anchor), conventions, facts and
-                      the command line
+summary.json          all of these curves, what a task scores for the originals, the BD table (every curve against
+                      the anchor), conventions, facts and the command line
 """
 
 from __future__ import annotations
@@ -75,6 +75,7 @@ def summarize(evaluation: Evaluation, anchor: str | None) -> dict[str, Any]:
         "command": evaluation.command,
         "anchor": anchor,
         "metrics": list(evaluation.metrics),
+        "originals": evaluation.originals,
         "curves": [_compressai(curve, evaluation.media) for curve in evaluation.curves],
         "bd": [_delta(evaluation, anchor, curve, metric) for curve in evaluation.curves if anchor
                and curve.name != anchor for metric in evaluation.metrics],
@@ -110,20 +111,39 @@ def _named(evaluation: Evaluation, name: str) -> Curve:
 
 
 def table(evaluation: Evaluation, anchor: str | None) -> str:
-    """Return the result for people: rates, and BD-rate and gain against the anchor with their overlap."""
+    """Return the result for people: rates, and BD-rate and gain against the anchor with their overlap.
+
+    The scores of a task seldom rise with every point; of them the values at the lowest and the highest rate are told.
+    """
     metrics = [name for name in evaluation.metrics if name not in _TABLE_LEAVES_OUT]
     reasons: dict[str, int] = {}
     unit = RATES[evaluation.media]
-    lines = [["curve", "kind", unit.name, *(scale_of(name).title for name in metrics)]]
+    lines = [["curve", "kind", unit.name, *(_heading(evaluation, name) for name in metrics)]]
     for curve in evaluation.curves:
         low, high = (f"{curve.points[end].rate:.{unit.digits - 1}f}" for end in (0, -1))
         cells = [curve.name, curve.kind, low if len(curve.points) == 1 else f"{low}..{high}"]
-        for metric in metrics if anchor else []:
-            cells.append("anchor" if curve.name == anchor else _cell(evaluation, anchor, curve, metric, reasons))
+        for metric in metrics:
+            if metric in evaluation.originals:
+                cells.append(_ends(curve, metric))
+            elif anchor:
+                cells.append("anchor" if curve.name == anchor else _cell(evaluation, anchor, curve, metric, reasons))
+            else:
+                cells.append("")
         lines.append(cells)
     head = f"BD-rate and gain at equal rate against {anchor} [share of its range that both cover]" if anchor else ""
     notes = [f"({number}) {reason}" for reason, number in reasons.items()]
     return "\n".join([line for line in (head, *_aligned(lines), *notes) if line])
+
+
+def _heading(evaluation: Evaluation, metric: str) -> str:
+    shown, original = scale_of(metric), evaluation.originals.get(metric)
+    return shown.title if original is None else f"{shown.title}, originals {original:.{shown.digits}f}"
+
+
+def _ends(curve: Curve, metric: str) -> str:
+    values = [point.metrics.get(metric) for point in curve.points]
+    known = [f"{value:.{scale_of(metric).digits}f}" for value in values if value is not None]
+    return known[0] if len(known) == 1 else f"{known[0]}..{known[-1]}" if known else ""
 
 
 def _cell(evaluation: Evaluation, anchor: str, curve: Curve, metric: str, reasons: dict[str, int]) -> str:

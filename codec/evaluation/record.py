@@ -12,14 +12,15 @@ METRIC = "psnr"
 def record(evaluation: Evaluation) -> list[str]:
     """Write rates, PSNR and BD-rates of every model that was measured without options, and return their names.
 
-    Curves of models at other efforts or devices are left out: a model has one set of facts.
+    Curves of models at other efforts or devices are left out: a model has one set of facts. So are those of models that
+    serve a task, which have no PSNR.
 
     Raises:
         OSError: a model's folder cannot be written.
     """
     written = []
     for curve in evaluation.curves:
-        if curve.kind != "model" or ":" in curve.name:
+        if curve.kind != "model" or ":" in curve.name or METRIC not in curve.points[0].metrics:
             continue
         info = checkpoint.find_model(curve.name)
         checkpoint.annotate(info, {"measured": _measured(evaluation, curve)})

@@ -32,6 +32,9 @@ class Row:
         estimated_bytes: what RateMeter counts for the symbols, container left out; None for other codecs.
         encode_seconds, decode_seconds: median of the runs after a warm-up.
         encode_peak, decode_peak: peak resident bytes of the process while it worked, None where not measured.
+        task: SHA-256 of the user's file that judged what was decoded, hexadecimal; empty without one. Its score, in
+            percent, is among the metrics.
+        original: the same score of the source file.
         error: why there are no numbers; then all of them are 0, empty or None.
     """
 
@@ -50,6 +53,8 @@ class Row:
     decode_seconds: float = 0.0
     encode_peak: int | None = None
     decode_peak: int | None = None
+    task: str = ""
+    original: float | None = None
     error: str | None = None
 
 
@@ -118,6 +123,7 @@ class Evaluation:
         command: the command line that repeats it.
         facts: machine, processes, threads, versions, number of files, failures: label -> text.
         media: kind of signal, `image`, `audio` or `video`.
+        originals: metric that a task gives -> its mean over the originals, what a lossless codec would have.
     """
 
     curves: tuple[Curve, ...]
@@ -126,3 +132,4 @@ class Evaluation:
     command: str
     facts: dict[str, Any]
     media: str = "image"
+    originals: dict[str, float] = field(default_factory=dict)

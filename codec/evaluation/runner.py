@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import signal
-import warnings
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +15,7 @@ from codec.evaluation.measure import How, Job, measure
 from codec.evaluation.results import Row
 from codec.evaluation.sources import SourceFile
 from codec.evaluation.spec import CurveSpec
+from codec.workers import spawned
 
 RESULTS = "results.jsonl"
 CODED = "coded"  # folder of coded files, where they are kept
@@ -31,12 +29,14 @@ class Prepared:
         kind: `model`, `anchor` or `peer`.
         version: of its codec.
         description: version and every option the encoder is given; those that vary with all their values.
+        predicts: its files serve a task, see `Codec`.
     """
 
     spec: CurveSpec
     kind: str
     version: str
     description: str
+    predicts: bool = False
 
 
 def prepare(curve: CurveSpec) -> Prepared:
@@ -52,7 +52,7 @@ def prepare(curve: CurveSpec) -> Prepared:
         values = list(dict.fromkeys(str(codec.options.get(key)) for codec in made))
         options.append(f"{key}={','.join(values)}")
     description = "; ".join(["; ".join(versions), *([" ".join(options)] if options else [])])
-    return Prepared(curve, find_family(curve.family).kind, made[0].version, description)
+    return Prepared(curve, find_family(curve.family).kind, made[0].version, description, made[0].predicts)
 
 
 def plan(files: Sequence[SourceFile], curves: Sequence[CurveSpec]) -> list[Job]:
@@ -123,7 +123,8 @@ def _fits(row: Row, job: Job, how: How) -> bool:
         row.error is None
         and row.source == job.source
         and (row.version, row.options) == (codec.version, dict(codec.options))
-        and set(how.metrics) <= set(row.metrics)
+        and (codec.predicts or set(how.metrics) <= set(row.metrics))
+        and (how.task is None or row.task == how.task.digest)
     )
 
 
@@ -134,25 +135,9 @@ def _measured(jobs: Sequence[Job], how: How, workers: int) -> Iterator[tuple[Job
         return
     import torch
 
-    context = multiprocessing.get_context("spawn")  # a forked torch deadlocks
-    before = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(workers, context, _start_worker, (torch.get_num_threads(),))
     try:
-        futures = {pool.submit(measure, job, how): job for job in jobs}
-        yield from ((futures[future], future.result()) for future in as_completed(futures))
+        with spawned(workers, torch.get_num_threads()) as pool:
+            futures = {pool.submit(measure, job, how): job for job in jobs}
+            yield from ((futures[future], future.result()) for future in as_completed(futures))
     except BrokenProcessPool as exc:
         raise CodecError("a process died, perhaps for lack of memory; add --resume and use a smaller -j") from exc
-    except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        for child in set(multiprocessing.active_children()) - before:
-            child.terminate()
-        raise
-    pool.shutdown()
-
-
-def _start_worker(threads: int) -> None:
-    import torch
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the first one decides
-    warnings.filterwarnings("ignore", module="PIL")  # as in `codec.cli.main`
-    torch.set_num_threads(threads)

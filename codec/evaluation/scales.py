@@ -1,6 +1,7 @@
 """The scales of rates and metrics: names, units, digits, and which way is up.
 
-A name has one scale, whatever the medium. Metrics are measured ones and those derived from means.
+A name has one scale, whatever the medium. Metrics are measured ones, those derived from means, and the scores of users'
+tasks (`codec.evaluation.tasks`), which have names of their own and are in percent.
 """
 
 from __future__ import annotations
@@ -63,8 +64,8 @@ RATES = {  # medium -> its rate; the name is that of columns and keys in results
 
 
 def scale_of(name: str) -> Scale:
-    """Return how to show a metric; one that nobody told us of keeps its name and is taken to rise."""
-    return next((scale for scale in SCALES if scale.name == name), Scale(name, name))
+    """Return how to show a metric; a name that is none of `SCALES` is that of a task."""
+    return next((scale for scale in SCALES if scale.name == name), Scale(name, name, "%", 1))
 
 
 def finite(value: float | None) -> float | None:

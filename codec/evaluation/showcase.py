@@ -19,13 +19,13 @@ def choose(jobs: Sequence[Job], rows: Sequence[Row], files: Sequence[str], mediu
     """Return for each file what to show of it, by curve and in rising rate.
 
     Of every curve, the settings nearest to a few rates spread evenly (in log rate) over the range that all curves
-    reach; what is lossless looks like the original and is left out.
+    reach; what is lossless looks like the original and is left out, as are files from which no signal comes back.
     """
     chosen: dict[str, list[Job]] = {}
     for file in files:
         rates: dict[str, list[tuple[float, Job]]] = {}
         for job, row in zip(jobs, rows, strict=True):
-            if job.file.name == file and row.error is None and row.metrics["psnr"] is not None:
+            if job.file.name == file and row.error is None and row.metrics.get("psnr") is not None:
                 rate = medium.rate_of(row.bytes, row.size)
                 rates.setdefault(job.curve.name, []).append((math.log(rate), job))
         targets = _targets([[rate for rate, _ in points] for points in rates.values()])

@@ -11,6 +11,7 @@ from codec.errors import CodecError
 from codec.evaluation.medium import Medium
 from codec.evaluation.results import Curve, Point, Row
 from codec.evaluation.runner import Prepared
+from codec.evaluation.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -96,9 +97,8 @@ def _where_defined(selection: Selection, medium: Medium) -> dict[tuple[str, str]
 
 def average(setting: str, rows: Sequence[Row], medium: Medium) -> Point:
     """Return the means of the rows of one setting."""
-    means = {
-        name: _mean([row.metrics[name] for row in rows], infinite=name in medium.infinite) for name in rows[0].metrics
-    }
+    everywhere = [name for name in rows[0].metrics if all(name in row.metrics for row in rows)]
+    means = {name: _mean([row.metrics[name] for row in rows], infinite=name in medium.infinite) for name in everywhere}
     values: dict[str, float | None] = {}
     for name in medium.columns:
         derived = medium.derived.get(name)
@@ -130,6 +130,12 @@ def _mean(values: list[float | None], *, infinite: bool) -> float | None:
     """
     known = [value for value in values if value is not None]
     return None if not known or (infinite and len(known) < len(values)) else fmean(known)
+
+
+def originals_of(selection: Selection, task: Task | None) -> dict[str, float]:
+    """Return the name of a task's metric -> its mean over the originals of the files that count."""
+    rows = next(iter(selection.rows.values()))
+    return {task.name: fmean(row.original for row in rows)} if task else {}
 
 
 def point_metrics(curves: Iterable[Curve], medium: Medium) -> tuple[str, ...]:

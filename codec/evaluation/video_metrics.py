@@ -19,10 +19,10 @@ from codec.errors import MediaError
 from codec.evaluation import image_metrics
 from codec.evaluation.chroma import rgb_frames, subsampled, subsampled_frames
 from codec.evaluation.metrics import Metric
-from codec.evaluation.threads import limited_threads
 from codec.evaluation.vmaf import MIN_SIDE, MODEL, PACKAGE, vmaf
 from codec.media.image import Image
 from codec.media.video import UNSPECIFIED, Video
+from codec.workers import limited_threads
 
 _LUMA_WEIGHT = 6  # of 8, as the JVET's; each chroma plane has 1
 _CAP = "of a frame at most 6 x bits + 12 dB (60 of 8 bits)"

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from codec.training.dataset import Dataset
 
-_CENTRE = 256  # pixels a side of a crop for validation
+_CENTRE = 256  # pixels a side of a crop for validation, where pictures have as many
+_WHOLE = 16  # pixels that all systems divide a side into
 
 
 class Photos(Dataset):
@@ -35,11 +36,12 @@ class Photos(Dataset):
         return torch.from_numpy(np.stack(crops))
 
     def centres(self, indices: list[int]) -> Tensor:
-        crops = []
-        for index in indices:
-            image = self[index]
-            row, col = ((n - _CENTRE) // 2 for n in image.shape[:2])
-            crops.append(image[row : row + _CENTRE, col : col + _CENTRE].transpose(2, 0, 1))
+        images, crops = [self[index] for index in indices], []
+        side = min(_CENTRE, *(n for image in images for n in image.shape[:2]))
+        side -= side % _WHOLE
+        for image in images:
+            row, col = ((n - side) // 2 for n in image.shape[:2])
+            crops.append(image[row : row + side, col : col + side].transpose(2, 0, 1))
         return torch.from_numpy(np.stack(crops))
 
     def signal(self, crops: Tensor, device: torch.device | str = "cpu") -> Tensor:

@@ -94,8 +94,8 @@ def train(run: Run, data: Dataset, folder: Path, *, report: Report, workers: int
 
 @torch.no_grad()
 def validate(run: Run, data: Dataset, held_out: list[int]) -> list[dict[str, float]]:
-    """Return rate, PSNR of the mean error (dB) and what else `System.loss` returns, of the averaged weights on held-out
-    crops, at five qualities.
+    """Return rate, PSNR of the mean error (dB) where there is one, and what else `System.loss` returns, of the averaged
+    weights on held-out crops, at five qualities.
     """
     present = {name: value.clone() for name, value in run.model.state_dict().items()}
     run.model.load_state_dict(run.average)
@@ -110,8 +110,10 @@ def validate(run: Run, data: Dataset, held_out: list[int]) -> list[dict[str, flo
             )
             for name, value in losses.items():
                 means[name] = means.get(name, 0.0) + float(value) * len(crops) / len(held_out)
-        psnr = 10 * math.log10(run.model.peak**2 / means.pop("mse"))
-        figures = {unit: means.pop(unit), "psnr": psnr} | means
+        figures = {unit: means.pop(unit)}
+        if "mse" in means:  # what comes back is a signal
+            figures["psnr"] = 10 * math.log10(run.model.peak**2 / means.pop("mse"))
+        figures |= means
         out.append({"quality": quality} | {name: round(value, 4) for name, value in figures.items()})
     run.model.load_state_dict(present)
     return out

@@ -77,6 +77,10 @@ class GainedCodec(System):
         """Undo what makes latents suit quantization: what learning sees. Here nothing."""
         return latents
 
+    def contract(self, latents: Tensor) -> Tensor:
+        """Undo `expand`."""
+        return latents
+
     def side(self, y: Tensor, t: Tensor) -> Symbols:
         """Return further symbols, derived from y in steps [B, C, h, w], unrounded: [B, h', w', C']. Here none."""
         return {}

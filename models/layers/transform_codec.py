@@ -5,6 +5,7 @@ A subclass provides the transforms (`latents_of`, `signal_of`) and the prior (`c
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
 import numpy as np
@@ -18,7 +19,7 @@ from codec.models.layers.gained import GainedCodec
 from codec.models.layers.refine import refine
 from codec.models.layers.tiles import blank, grow, paste, pixels, scaled, tiles
 from codec.params import image_params, quality_index
-from codec.system import Params, Progress, Symbols, UnitSpec
+from codec.system import Params, Progress, Symbols, UnitSpec, no_progress
 
 UNIT_PIXELS = 1024  # side of a unit: part of the bitstream
 TILE_PIXELS = 1024  # side of a tile of the transforms: bounds memory, changes no file
@@ -138,12 +139,26 @@ class TransformCodec(GainedCodec):
 
     @torch.no_grad()
     def synthesize(self, symbols: Symbols, params: Params, *, progress: Progress) -> Image:
-        y, t, out = symbols["y"], self._t(params).float(), blank(params)
-        parts = list(tiles(*y.shape[:2], TILE_PIXELS // self.block))
+        y, t = symbols["y"], self._t(params).float()
+        return self._picture(lambda r, c: self._dequantize(y[None, r, c], t), params, progress)
+
+    @torch.no_grad()
+    def render(self, latents: Tensor, params: Params) -> Image:
+        rows, cols, channels = self.shapes(params)["y"]
+        if latents.shape != (channels, rows, cols):
+            raise ValueError(
+                f"{latents.shape = } instead of {(channels, rows, cols)}, what `embed` returns for this file"
+            )
+        latents = self.contract(latents[None].to(self._device))
+        return self._picture(lambda r, c: latents[..., r, c], params, no_progress)
+
+    def _picture(self, latents: Callable[[slice, slice], Tensor], params: Params, progress: Progress) -> Image:
+        """Return the picture whose latents at some rows and columns a function gives, tile by tile."""
+        grid, t, out = self.shapes(params)["y"], self._t(params).float().to(self._device), blank(params)
+        parts = list(tiles(*grid[:2], TILE_PIXELS // self.block))
         for i, (r, c) in enumerate(parts):
-            big_r, big_c, inner_r, inner_c = grow(y.shape, r, c, self.halo_s)
-            latents = self._dequantize(y[None, big_r, big_c], t).to(self._device)
-            x = self.signal_of(latents, t.to(self._device))
+            big_r, big_c, inner_r, inner_c = grow(grid, r, c, self.halo_s)
+            x = self.signal_of(latents(big_r, big_c).to(self._device), t)
             paste(out, x[..., scaled(inner_r, self.block), scaled(inner_c, self.block)], r, c, self.block)
             progress((i + 1) / len(parts))
         return Image(out)

@@ -101,6 +101,7 @@ def _data(evaluation: Evaluation, comparisons: Comparisons) -> dict[str, Any]:
         "rate": {"label": rate.label, "unit": rate.unit, "digits": rate.digits},
         "metrics": [
             {"label": m.label, "title": m.title, "unit": m.unit, "digits": m.digits, "falling": m.falling}
+            | ({"original": _short(evaluation.originals[m.name])} if m.name in evaluation.originals else {})
             for m in metrics
         ],
         "curves": curves,

@@ -23,6 +23,7 @@ _MARKERS = dict(zip(SHAPES, "os^Dv", strict=True))
 _WIDTHS = {"model": 2.2, "peer": 1.6, "anchor": 1.1, "published": 1.1}
 _INCHES = (8.0, 4.4)  # the legend takes the right third: a column and a half of a paper, the width of a README
 _DPI = 160
+_MARK = "#555555"  # the line of the originals
 _SETTINGS = {
     "svg.hashsalt": "codec",  # ids in the SVG come from this and not from chance
     "font.size": 9.5,
@@ -77,6 +78,8 @@ def _draw(axes: Axes, evaluation: Evaluation, metric: Scale) -> None:
             axes.plot([], [], " ", label=_literal(f"{curve.name}: lossless, {curve.points[0].rate:.2f} {rate.unit}"))
         elif points := _points(curve, metric):
             _plot(axes, curve, style, points)
+    if metric.name in evaluation.originals:
+        _mark(axes, evaluation.originals[metric.name], metric)
     axes.set_xscale("log")
     _name_ticks(axes)
     axes.set_xlabel(f"{rate.label} (size of the file)")
@@ -100,6 +103,12 @@ def _plot(axes: Axes, curve: Curve, style: int, points: list[tuple[float, float]
         markeredgecolor=colour,
         label=_literal(f"{curve.name} (published, not run)" if published else curve.name),
     )
+
+
+def _mark(axes: Axes, value: float, metric: Scale) -> None:
+    """Draw what the originals have."""
+    label = f"originals, {value:.{metric.digits}f} {metric.unit}"
+    axes.axhline(value, color=_MARK, linewidth=1.0, linestyle=(0, (1.5, 2)), label=label)
 
 
 def _name_ticks(axes: Axes) -> None:

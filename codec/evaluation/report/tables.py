@@ -42,6 +42,8 @@ def summary(evaluation: Evaluation) -> str:
     parts = [f"{kinds[kind]} {_plural(kind, kinds[kind])}" for kind in KINDS if kinds[kind]]
     metrics = ", ".join(scale_of(name).title for name in evaluation.metrics)
     failed = fact(evaluation, "failures")
+    for name, value in evaluation.originals.items():
+        metrics += f"; {name} of the originals {number(value, scale_of(name).digits)} %"
     note = ' <a class="bad" href="#facts">Not everything could be measured.</a>' if failed else ""
     return f"<p>{escape(', '.join(parts) or 'No curves')}. Metrics: {escape(metrics) or 'none'}.{note}</p>"
 

@@ -88,6 +88,7 @@ function makeScale(values, log, from, to, ticks) {
  *   label   for those who do not see it
  *   x, y    {label, log}
  *   zero    draw the line y = 0
+ *   levels  [{y, text}], dashed horizontal lines; may be left out
  *   series  [{name, style, kind, line, points: [{x, y, from, to, text, tip}], rules: [{x, text, tip}]}]
  * where `from` and `to` span a bar, a rule is a vertical line without y, and `tip` is [title, subtitle, [[name, value]...]].
  */
@@ -132,12 +133,14 @@ class Chart {
     const plot = { left: MARGIN.left, right: this.width - MARGIN.right, top: MARGIN.top, bottom: height - MARGIN.bottom };
     const spans = points.flatMap((p) => [p.x, p.from ?? p.x, p.to ?? p.x]);
     const x = makeScale(spans.length ? spans : rules.map((r) => r.x), spec.x.log, plot.left, plot.right, plot.right / 90);
-    const ys = points.map((p) => p.y).concat(spec.zero || !points.length ? [0] : []);
+    const levels = spec.levels ?? [];
+    const ys = [...points, ...levels].map((p) => p.y).concat(spec.zero || !points.length ? [0] : []);
     const y = makeScale(ys, false, plot.bottom, plot.top, height / 56);
     this.drawAxes(spec, plot, x, y);
     this.texts = []; // to be put where there is room, once all marks have their places
     this.rules = 0;
     spec.series.forEach((series, place) => this.drawSeries(series, place, plot, x, y));
+    for (const level of levels) this.drawLevel(level, plot, y);
     this.placeTexts(plot);
     this.cursor = svgNode("circle", { class: "cursor", r: 7 });
     this.cursor.style.display = "none";
@@ -189,6 +192,12 @@ class Chart {
       this.hits.push({ x: px, y: py, series: place, tip: point.tip, group });
     });
     for (const rule of series.rules ?? []) this.rule(group, rule, place, plot, x);
+  }
+
+  drawLevel(level, plot, y) {
+    const at = Math.round(y.at(level.y));
+    this.svg.append(svgNode("line", { class: "level", x1: plot.left, x2: plot.right, y1: at, y2: at }));
+    this.svg.append(svgNode("text", { class: "level", x: plot.left + 6, y: at - 5 }, level.text));
   }
 
   /** A rule inside the axis is a vertical line; one to the right of it is named at the edge, so that it stretches nothing. */

@@ -54,6 +54,10 @@ function pointTip(curve, point) {
   return [curve.name, [point.setting, curve.kind === "published" ? TAGS.published : ""].filter(Boolean).join(", "), rows];
 }
 
+function originalText(metric) {
+  return `originals ${fixed(metric.original, metric.digits)} ${metric.unit}`;
+}
+
 function describeRates() {
   const metric = data.metrics[state.metric];
   const series = data.curves.map((curve) => {
@@ -75,6 +79,7 @@ function describeRates() {
     label: `${metric.title} over ${data.rate.label}`,
     x: { label: `${data.rate.label}${state.log ? ", log scale" : ""}`, log: state.log },
     y: { label: `${metric.title}${metric.falling ? ", lower is better" : ""}` },
+    levels: metric.original === undefined ? [] : [{ y: metric.original, text: originalText(metric) }],
     empty: data.curves.length ? "No codec is chosen, or none has this metric" : "No curves",
     series: series.filter((_, i) => !state.hidden.has(i)),
   };
