@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
 os.environ["CODEC_MODELS"] = str(HERE / "models")
@@ -24,6 +25,7 @@ TOLERANCE = {
     ("video", 10): {"largest": 16, "mean": 1},
     ("audio", 24): {"largest": 256, "mean": 24},  # compared with 16 bits
 }
+PROBABILITIES = {"largest": 0.01, "mean": 0.005}  # of streams that serve a task
 SUFFIXES = {"image": "png", "audio": "flac", "video": "y4m"}
 
 
@@ -45,18 +47,27 @@ def main() -> None:
     model = f"{args.system}-conformance"
     stream.write_bytes(codec.encode(args.signal, model=model, quality=args.quality, group=args.group))
     opened = codec.open(stream)
-    decoded = HERE / f"{args.name}.{SUFFIXES[opened.kind]}"
-    with decoded.open("wb") as file:
-        codec.write(opened.decode(), file, decoded.suffix[1:])
-    entries.append(
-        {
-            "stream": stream.name,
-            "signal": decoded.name,
-            "symbols": opened.symbols_digest(),
-            "tolerance": TOLERANCE[opened.kind, opened.info.bit_depth],
-        }
-    )
+    decoded, tolerance = _record(opened, args.name)
+    entry = {"stream": stream.name, "signal": decoded.name, "symbols": opened.symbols_digest()}
+    entries.append(entry | {"tolerance": tolerance})
     catalogue.write_text(json.dumps(entries, indent=1) + "\n")
+
+
+def _record(stream: Any, name: str) -> tuple[Path, dict[str, float]]:
+    """Write what a stream decodes to; return the file and how far decoders may differ from it."""
+    import codec
+    from codec.errors import NoSignalError
+
+    try:
+        signal = stream.decode()
+    except NoSignalError:
+        path = HERE / f"{name}.json"
+        path.write_text(json.dumps({"probabilities": stream.predict().probabilities}, indent=1) + "\n")
+        return path, PROBABILITIES
+    path = HERE / f"{name}.{SUFFIXES[stream.kind]}"
+    with path.open("wb") as file:
+        codec.write(signal, file, path.suffix[1:])
+    return path, TOLERANCE[stream.kind, stream.info.bit_depth]
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@
 
 For each stream: `DECODER inspect --check --json` must report the recorded digest of the symbols, bit for bit, and
 `DECODER decode -o OUT.png` (of sound OUT.flac, of video OUT.y4m) must give the recorded signal within the tolerance of
-conformance.json (largest and mean difference in levels of the sample range). Exit code 0 if all pass.
+conformance.json (largest and mean difference in levels of the sample range). Of streams that serve a task,
+`DECODER predict --json` must give the recorded probabilities within it. Exit code 0 if all pass.
 """
 
 from __future__ import annotations
@@ -29,28 +30,38 @@ def judge(entry: dict, decoder: list[str], folder: Path) -> str | None:
     """Return what is wrong with one stream, or None."""
     environment = os.environ | {"CODEC_MODELS": str(HERE / "models")}
     stream, expected = HERE / entry["stream"], HERE / entry["signal"]
-    out = folder / f"out{expected.suffix}"
     result = subprocess.run([*decoder, "inspect", "--check", "--json", stream], capture_output=True, env=environment)
     if result.returncode:
         return f"inspect exits with {result.returncode}: {result.stderr.decode().strip()}"
     symbols = json.loads(result.stdout)["symbols"]
     if symbols != entry["symbols"]:
         return f"symbols {symbols[:16]} instead of {entry['symbols'][:16]}"
-    result = subprocess.run([*decoder, "decode", "-f", stream, "-o", out], capture_output=True, env=environment)
+    out = folder / f"out{expected.suffix}"
+    task = expected.suffix == ".json"
+    work = ["predict", "--json", stream] if task else ["decode", "-f", stream, "-o", out]
+    result = subprocess.run([*decoder, *work], capture_output=True, env=environment)
     if result.returncode:
-        return f"decode exits with {result.returncode}: {result.stderr.decode().strip()}"
+        return f"{work[0]} exits with {result.returncode}: {result.stderr.decode().strip()}"
+    if task:
+        out.write_bytes(result.stdout)
     (form, decoded), (wanted, levels) = _read(out), _read(expected)
     if form != wanted or decoded.shape != levels.shape:
         return f"the signal is {form} {decoded.shape} instead of {wanted} {levels.shape}"
     difference = np.abs(decoded - levels)
-    largest, mean = int(difference.max(initial=0)), float(difference.mean()) if difference.size else 0.0
+    largest, mean = float(difference.max(initial=0)), float(difference.mean()) if difference.size else 0.0
     if largest > entry["tolerance"]["largest"] or mean > entry["tolerance"]["mean"]:
-        return f"the signal differs by up to {largest} levels, {mean:.4f} on average; allowed {entry['tolerance']}"
+        return f"the signal differs by up to {largest:g}, {mean:.4f} on average; allowed {entry['tolerance']}"
     return None
 
 
 def _read(path: Path) -> tuple[str, np.ndarray]:
-    """Return the form of a signal in words, and its samples; those of the planes of video one after another."""
+    """Return the form of a signal in words, and its samples; those of the planes of video one after another.
+
+    The samples of a prediction are its probabilities, in the order of the classes' names.
+    """
+    if path.suffix == ".json":
+        shares = json.loads(path.read_text())["probabilities"]
+        return ", ".join(sorted(shares)), np.array([shares[name] for name in sorted(shares)])
     if path.suffix == ".png":
         with Image.open(path) as picture:
             return picture.mode, np.asarray(picture, np.int64)

@@ -2,42 +2,18 @@
 
 from __future__ import annotations
 
-import re
 import time
-from pathlib import Path
 from typing import Any
 
 import click
 
 from codec.cli import batch, sound, video
+from codec.cli.options import Size
 from codec.limits import UNLIMITED
-from codec.media.kinds import SOUND_SUFFIXES, VIDEO_SUFFIXES
+from codec.media.kinds import is_signal
 from codec.params import MAX_GROUP, PIXELS
 
 _RAW_SOUND = ("s16le", "s24le", "s32le", "f32le")
-_UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30}
-
-
-class _Size(click.ParamType):
-    """A number of bytes: 40000, 40k, 40KiB."""
-
-    name = "size"
-
-    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> int:
-        if isinstance(value, int):
-            return value
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]i?)?b?", value.strip().lower())
-        if not match or float(match[1]) <= 0:
-            self.fail(f"{value!r} is not a size such as 40000, 40k or 39KiB", param, context)
-        return int(float(match[1]) * _UNITS[match[2] or ""])
-
-
-def _is_signal(path: Path) -> bool:
-    import PIL.Image
-
-    PIL.Image.init()
-    suffix = path.suffix.lower()
-    return suffix in (*SOUND_SUFFIXES, *VIDEO_SUFFIXES) or (suffix in PIL.Image.EXTENSION and suffix != ".lcb")
 
 
 @click.command("encode")
@@ -47,7 +23,7 @@ def _is_signal(path: Path) -> bool:
 @click.option("-e", "--effort", type=click.IntRange(1, 10), default=1, show_default=True, help="1 (fast) to 10.")
 @click.option("--bpp", type=click.FloatRange(0, min_open=True), help="At most so many bits per pixel.")
 @click.option("--kbps", type=click.FloatRange(0, min_open=True), help="At most so many kilobits a second.")
-@click.option("--target-size", type=_Size(), help="At most so many bytes, e.g. 40k.")
+@click.option("--target-size", type=Size(), help="At most so many bytes, e.g. 40k.")
 @click.option("--psnr", type=click.FloatRange(0, min_open=True), help="At least so many dB.")
 @click.option("--strip", is_flag=True, help="Leave ICC, EXIF, XMP and tags out.")
 @click.option("--raw", type=click.Choice([*_RAW_SOUND, *PIXELS]), help="IN is sound or video without a header.")
@@ -98,7 +74,7 @@ def command(
     if len(targets) + (quality is not None) > 1:
         raise click.UsageError("-q, --bpp, --kbps, --target-size and --psnr exclude each other")
     raw_sound, raw_video = _raw(raw, rate, layout, size)
-    jobs = batch.plan(inputs, output, lambda source: ".lcb", _is_signal, recursive=recursive)
+    jobs = batch.plan(inputs, output, lambda source: ".lcb", is_signal, recursive=recursive)
 
     import codec
 

@@ -54,6 +54,15 @@ def kind_of(source: Any) -> str:
     return "image"
 
 
+def is_signal(path: Path) -> bool:
+    """Tell by its suffix whether a file of a folder is a picture, sound or video to encode; .lcb files are results."""
+    import PIL.Image
+
+    PIL.Image.init()
+    suffix = path.suffix.lower()
+    return suffix in (*SOUND_SUFFIXES, *VIDEO_SUFFIXES) or (suffix in PIL.Image.EXTENSION and suffix != ".lcb")
+
+
 def _kind(file: BinaryIO, *, sound: bool) -> str:
     place = file.tell()
     told = _told(file.read(_HEAD))
