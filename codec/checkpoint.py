@@ -142,17 +142,40 @@ def find_digest(system: str, version: int, digest: bytes, kind: str) -> ModelInf
         UnknownSystemError: the system itself is not installed.
         MissingModelError: the system is, but not this model.
     """
-    for info in installed_models():
-        if (info.system, info.version, info.short_digest) == (system, version, digest):
-            if info.media != kind:
-                raise CorruptError(f"the header speaks of {kind}, its model {info.name} is for {info.media}")
-            return info
+    wanted = system, version, digest
+    info = _known(wanted) or next(
+        (i for i in installed_models() if (i.system, i.version, i.short_digest) == wanted), None
+    )
+    if info is not None:
+        if info.media != kind:
+            raise CorruptError(f"the header speaks of {kind}, its model {info.name} is for {info.media}")
+        _found[wanted] = os.environ.get(PATH_VARIABLE, ""), _stamp(info), info
+        return info
     if system not in installed_systems():
         system_class(system)
     raise MissingModelError(
         f"the stream needs a {system} (version {version}) model with digest {digest.hex()}..., which is not installed; "
         f"add its folder to {PATH_VARIABLE} or update codec"
     )
+
+
+# Streams are opened by the thousand, so what was found is kept, for as long as its description stays as it is.
+_found: dict[tuple[str, int, bytes], tuple[str, tuple[int, int, int], ModelInfo]] = {}
+
+
+def _known(wanted: tuple[str, int, bytes]) -> ModelInfo | None:
+    """Return the model that was found before, if it is still there and would still be looked at."""
+    path, stamp, info = _found.get(wanted, ("", (), None))
+    with suppress(OSError):
+        if info is not None and path == os.environ.get(PATH_VARIABLE, "") and stamp == _stamp(info):
+            return info
+    return None
+
+
+def _stamp(info: ModelInfo) -> tuple[int, int, int]:
+    """Return what changes when a model's description is replaced."""
+    facts = os.stat(os.path.join(info.folder, "model.json"))  # noqa: PTH116, PTH118 - a tenth of pathlib's time
+    return facts.st_ino, facts.st_mtime_ns, facts.st_size
 
 
 @lru_cache(maxsize=4)

@@ -7,7 +7,7 @@ file format, inspection, evaluation, training) is written once against this inte
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -138,6 +138,10 @@ class System(nn.Module, ABC):
     def export_tables(self) -> TableModels:
         """Return the integer tables to store with the weights. Systems with categorical symbols add theirs."""
         return TableModels(build_tables(self.shape))
+
+    def joined(self, specs: Sequence[UnitSpec]) -> Params | None:
+        """Return the params by which `code` codes units of one shape at once, [B, ...]; None where it cannot."""
+        return None
 
     @abstractmethod
     def fixed_point(self) -> dict[str, int]:

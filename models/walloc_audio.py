@@ -13,7 +13,7 @@ prior and gains that make one network serve all rates. The encoder is two matrix
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,13 +24,15 @@ from torch.nn import functional as F
 from codec.audio_system import AudioSystem
 from codec.coding.coder import Coder
 from codec.coding.exact import fix
+from codec.media.audio import Audio
 from codec.models.layers import lapped
 from codec.models.layers.gained import GainedCodec
 from codec.models.layers.klt import become_klt
 from codec.models.layers.precision import fast_dtype
 from codec.models.layers.quality import ANCHORS, interpolate
 from codec.models.layers.quincunx import QuincunxPrior
-from codec.system import Params, Symbols
+from codec.params import DEPTHS, layout_of
+from codec.system import Params, Symbols, UnitSpec
 
 _ROOT = 0.5**0.5
 _LIMIT = 1 << 20  # symbols saturate here; only extreme gains come near
@@ -174,8 +176,29 @@ class WallocAudio(AudioSystem, GainedCodec):
 
     def synthesize_hops(self, symbols: Symbols, params: Params) -> Tensor:
         t = self._t(params).float()
-        latents = self._dequantize(symbols["y"][:, None], t).to(self._device)
-        samples = self.signal_of(latents, t.to(self._device).expand(len(latents)))
+        return self._hops(self._dequantize(symbols["y"][:, None], t), t)
+
+    @torch.no_grad()
+    def render(self, latents: Tensor, params: Params) -> Audio:
+        groups, frames, channels = self.shapes(params)["y"]
+        if latents.shape != (groups * channels, frames):
+            raise ValueError(
+                f"{latents.shape = } instead of {(groups * channels, frames)}, what `embed` returns for this file"
+            )
+        t = self._t(params).float()
+        padded = F.pad(latents.float().unflatten(0, (groups, channels)), (self.back, self.ahead))[:, :, None]
+        parts = [
+            self._hops(padded[..., start : min(start + self.unit, frames) + self.back + self.ahead], t).flatten(0, 1)
+            for start in range(0, frames, self.unit)
+        ]
+        layout, count = layout_of(params)
+        samples = torch.cat([torch.zeros(groups * self.channels, 0), *(part.float().cpu() for part in parts)], 1)
+        samples = samples[:count, : params["length"]].numpy()
+        return Audio(samples, params["rate"], depth=DEPTHS[params["depth"]], layout=layout)
+
+    def _hops(self, latents: Tensor, t: Tensor) -> Tensor:
+        """Map latents [groups, C, 1, back + hops + ahead] to samples [groups, channels, hops * N]."""
+        samples = self.signal_of(latents.to(self._device), t.to(self._device).expand(len(latents)))
         return samples[..., self.back * self.hop : samples.shape[-1] - self.g_s.reach * self.hop]
 
     def code(self, coder: Coder, params: Params, symbols: Symbols | None) -> Symbols:
@@ -191,6 +214,9 @@ class WallocAudio(AudioSystem, GainedCodec):
     def embed(self, symbols: Symbols, params: Params) -> Tensor:
         """Return the dequantized latents [groups * C, frames], near unit variance."""
         return self._dequantize(symbols["y"][:, None], self._t(params).float())[:, :, 0].flatten(0, 1)
+
+    def joined(self, specs: Sequence[UnitSpec]) -> Params | None:
+        return None  # units know what comes before them
 
     def exact_parts(self) -> dict[str, nn.Module]:
         return {"prior": self.prior}

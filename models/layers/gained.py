@@ -13,6 +13,7 @@ from __future__ import annotations
 import copy
 import math
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import ClassVar, Self
 
 import torch
@@ -24,7 +25,7 @@ from codec.coding.distributions import ScaleMixture
 from codec.coding.exact import EXP2_BITS, exp2, fix
 from codec.models.layers.quality import ANCHORS, interpolate
 from codec.params import QUALITY_STEPS
-from codec.system import Params, Symbols, System
+from codec.system import Params, Symbols, System, UnitSpec
 
 
 class GainedCodec(System):
@@ -145,6 +146,10 @@ class GainedCodec(System):
         return losses, batch, x_hat
 
     # --- coding --------------------------------------------------------------------------------------------
+
+    def joined(self, specs: Sequence[UnitSpec]) -> Params | None:
+        grid = specs[0].params["grid"]
+        return {"grid": (len(specs), *grid[1:]), "t": torch.cat([self._t(spec.params) for spec in specs])}
 
     def fixed_point(self) -> dict[str, int]:
         names = {"log2_gain": EXP2_BITS}

@@ -35,12 +35,14 @@ from codec.learning.experiments.fitting import Plan, accuracy, fit
 from codec.learning.experiments.pictures import Pictures
 from codec.learning.experiments.work import megamacs
 from codec.learning.networks import Classifier, Shape
+from codec.learning.views import View
 
 PLAN = Plan(epochs=40, batch=64, lr=3e-3)
 _WIDTHS = {8: (64, 128), 16: (128, 256)}  # of the network, by pixels a grid position
 _KEPT = 7 / 8  # of the grid's shorter side, by crops
 _SCALES = (1.0, 0.75, 0.5, 0.375, 0.25)  # a foreign codec tries before it gives up on quality
 _OPTIONS = {"JPEG": {"optimize": True, "progressive": True}, "WEBP": {"method": 6}, "PNG": {"optimize": True}}
+_TOGETHER = 64  # files decoded at once
 _LOWEST = 8  # quality of JPEG and WebP below which fewer pixels look better
 
 
@@ -52,13 +54,13 @@ class Source:
         name: in the table.
         block: original pixels a side of a grid position.
         encode: photograph [H, W, 3] uint8 -> bytes.
-        load: bytes -> input [channels, h, w].
+        load: files -> inputs [channels, h, w].
     """
 
     name: str
     block: int
     encode: Callable[[np.ndarray], bytes]
-    load: Callable[[bytes], Tensor]
+    load: Callable[[Sequence[bytes]], list[Tensor]]
 
 
 def run(
@@ -98,7 +100,7 @@ def sources(training: Pictures, models: Sequence[tuple[str, float]]) -> list[Sou
     probe = [_array(x) for x in training.pixels[:: max(len(training.pixels) // 128, 1)]]
     found = [_latents(name, quality) for name, quality in models]
     target = float(np.mean([len(found[0].encode(x)) for x in probe]))
-    numbers = found[0].load(found[0].encode(probe[0])).numel()
+    numbers = found[0].load([found[0].encode(probe[0])])[0].numel()
     for format in ("JPEG", "WEBP"):
         scale, quality = at_size(format, probe, target)
         name = f"{format}{f' at {scale:g} of the size' if scale < 1 else ''}"
@@ -132,9 +134,9 @@ def _row(
     files = [[source.encode(_array(x)) for x in part.pixels] for part in (training, held_out)]
     mirrored = [source.encode(_array(x.flip(-1))) for x in training.pixels]
     begun = time.perf_counter()
-    inputs = [source.load(data) for data in files[0]]
+    inputs = source.load(files[0])
     speed = len(inputs) / (time.perf_counter() - begun)
-    flipped, tests = [source.load(data) for data in mirrored], [source.load(data) for data in files[1]]
+    flipped, tests = source.load(mirrored), source.load(files[1])
     mean, deviation = _moments(inputs)
     inputs, flipped, tests = ([(x - mean) / deviation for x in part] for part in (inputs, flipped, tests))
     side = round(_KEPT * min(min(x.shape[1:]) for x in inputs))
@@ -182,7 +184,17 @@ def _latents(model: str, quality: float) -> Source:
     sample = codec.encode(np.zeros((64, 64, 3), np.uint8), model=model, quality=quality)
     block = 64 // codec.open(sample).latents().shape[1]
     encode = lambda x: codec.encode(x, model=info.name, quality=quality)
-    return Source(f"{model} latents", block, encode, lambda data: codec.open(data).latents())
+    return Source(f"{model} latents", block, encode, _decoded)
+
+
+def _decoded(files: Sequence[bytes]) -> list[Tensor]:
+    """Return the latents of files, decoded in groups as a DataLoader of `LatentDataset` does."""
+    found = []
+    for start in range(0, len(files), _TOGETHER):
+        part = files[start : start + _TOGETHER]
+        items = View().items(part, [None] * len(part), [f"photograph {start + i}" for i in range(len(part))])
+        found += [item["latents"] for item in items]
+    return found
 
 
 def _write(format: str, scale: float, quality: int | None, samples: np.ndarray) -> bytes:
@@ -197,11 +209,15 @@ def _write(format: str, scale: float, quality: int | None, samples: np.ndarray) 
     return file.getvalue()
 
 
-def _pixels(data: bytes, fold: int = 1) -> Tensor:
-    """Return pixels folded into channels, [192, h, w], or [192 / fold**2, h, w] of a reduced picture.
+def _pixels(files: Sequence[bytes], fold: int = 1) -> list[Tensor]:
+    """Return pixels folded into channels, [192, h, w] each, or [192 / fold**2, h, w] of reduced pictures.
 
-    Where the file holds a reduced picture and `fold` is 1, it is enlarged first: the network sees what a decoder shows.
+    Where a file holds a reduced picture and `fold` is 1, it is enlarged first: the network sees what a decoder shows.
     """
+    return [_folded(data, fold) for data in files]
+
+
+def _folded(data: bytes, fold: int) -> Tensor:
     with PIL.Image.open(io.BytesIO(data)) as picture:
         x = torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1).float() / 255 - 0.5
     shorter = pictures.SIDE // fold
