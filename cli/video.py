@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from codec.engine.video import Archive
     from codec.media.video import VideoFormat
     from codec.media.video_raw import RawFormat
-    from codec.stream import Info, Stream
+    from codec.info import Info
+    from codec.stream import Stream
     from codec.video_system import VideoSystem
 
 _HEAD = 4096  # bytes that tell what a file is

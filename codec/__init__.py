@@ -18,10 +18,11 @@ if TYPE_CHECKING:
     from codec import errors
     from codec.api import DEFAULT_QUALITY, decode, default_model, encode, from_tokens, psnr_of, read, write
     from codec.checkpoint import DEFAULT_MODELS, find_model, installed_models, installed_systems
+    from codec.info import Info
     from codec.media.audio import Audio
     from codec.media.image import Image
     from codec.media.video import Video
-    from codec.stream import Info, Stream, open
+    from codec.stream import Stream, open
     from codec.task import Prediction
 
 __version__ = "0.1.0"
@@ -30,7 +31,7 @@ _HOME = {  # public name -> module that defines it
     "DEFAULT_MODELS": "codec.checkpoint",
     "DEFAULT_QUALITY": "codec.api",
     "Image": "codec.media.image",
-    "Info": "codec.stream",
+    "Info": "codec.info",
     "Prediction": "codec.task",
     "Stream": "codec.stream",
     "Video": "codec.media.video",

@@ -5,16 +5,15 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from codec import checkpoint, container, times
+from codec import checkpoint, container
 from codec.errors import CodecError, CorruptError, TruncatedError
+from codec.info import Info, facts
 from codec.limits import MAX_MEMORY, MAX_PIXELS
-from codec.params import DEPTHS, KINDS, layout_of, quality_of, unpack, video_format
-from codec.rate import bits_per_pixel, kilobits_per_second
+from codec.params import KINDS, quality_of, unpack, video_format
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,66 +26,6 @@ if TYPE_CHECKING:
     from codec.task import Prediction
 
 Source = str | os.PathLike | bytes | bytearray | memoryview | BinaryIO
-
-
-@dataclass(frozen=True)
-class Info:
-    """Facts of a stream's header. What does not apply to its kind is None.
-
-    Attributes:
-        width, height, bpp: of an image or video: pixels, and 8 * bytes / pixels; a video has as many as all its frames.
-        rate, layout: of sound: samples a second, channel layout.
-        length: of sound whose end is not missing: samples a channel.
-        seconds, kbps: of sound whose end is not missing, and of video: how long it lasts, and 8 * bytes / seconds /
-            1000.
-        frames, clips, groups: of video: how many there are; frames are those of all clips.
-        clip_frames: of video: frames of each clip.
-        fps: of video: nominal frames a second.
-        pixels: of video: how the source held them, FFmpeg's name.
-        bit_depth: of the source's samples.
-        bytes: file size, everything included.
-        model: name of the installed model, or None if it is not installed.
-        single_rate: quality has no effect, the installed model being one point of rate and distortion.
-        payload_bytes, units: entropy-coded bytes and the number of independent units.
-        metadata: name -> bytes of ICC, EXIF, XMP, tags (inflated), alpha and, of video, sound.
-    """
-
-    kind: str
-    channels: int
-    bit_depth: int
-    quality: float
-    system: str
-    version: int
-    digest: str
-    model: str | None
-    bytes: int
-    payload_bytes: int
-    units: int
-    metadata: dict[str, int]
-    single_rate: bool = False
-    width: int | None = None
-    height: int | None = None
-    bpp: float | None = None
-    rate: int | None = None
-    layout: str | None = None
-    length: int | None = None
-    seconds: float | None = None
-    kbps: float | None = None
-    frames: int | None = None
-    fps: float | None = None
-    pixels: str | None = None
-    clips: int | None = None
-    clip_frames: tuple[int, ...] | None = None
-    groups: int | None = None
-
-    @property
-    def size(self) -> str:
-        """Size of the signal in words."""
-        if self.kind == "image":
-            return f"{self.width}x{self.height}"
-        if self.kind == "video":
-            return f"{self.width}x{self.height}, {self.frames} frames"
-        return f"{self.rate} Hz {self.layout}" + (f", {self.seconds:.2f} s" if self.seconds is not None else "")
 
 
 class Stream:
@@ -133,7 +72,6 @@ class Stream:
             sizes["alpha"] = len(parsed.alpha)
         if sound := sum(len(track) for clip in parsed.clips for track in clip.sound):
             sizes["sound"] = sound
-        facts = {"image": self._image_facts, "audio": self._audio_facts, "video": self._video_facts}[self.kind]
         try:
             model = self._model()
         except CodecError:
@@ -150,51 +88,8 @@ class Stream:
             units=sum(len(clip.units) for clip in parsed.clips),
             metadata=sizes,
             single_rate=bool(model and model.facts.get("single_rate")),
-            **facts(),
+            **facts(parsed, params, len(self._data)),
         )
-
-    def _image_facts(self) -> dict[str, Any]:
-        width, height = self._params["width"], self._params["height"]
-        return {
-            "channels": (1 if self._params["gray"] else 3) + (self._container.alpha is not None),
-            "bit_depth": 16 if self._params["deep"] else 8,
-            "width": width,
-            "height": height,
-            "bpp": bits_per_pixel(len(self._data), width, height),
-        }
-
-    def _audio_facts(self) -> dict[str, Any]:
-        layout, channels = layout_of(self._params)
-        rate, length = self._params["rate"], self._container.length
-        return {
-            "channels": channels,
-            "bit_depth": int(DEPTHS[self._params["depth"]][1:]),
-            "rate": rate,
-            "layout": layout,
-            "length": length,
-            "seconds": None if length is None else length / rate,
-            "kbps": kilobits_per_second(len(self._data), length / rate) if length else None,
-        }
-
-    def _video_facts(self) -> dict[str, Any]:
-        form, clips = video_format(self._params), self._container.clips
-        lengths = tuple(map(times.frames_of, clips))
-        seconds, frames = sum(map(times.seconds_of, clips)), sum(lengths)
-        return {
-            "channels": 3,
-            "bit_depth": form.depth,
-            "width": form.width,
-            "height": form.height,
-            "bpp": bits_per_pixel(len(self._data), form.width, form.height, frames) if frames else None,
-            "seconds": seconds,
-            "kbps": kilobits_per_second(len(self._data), seconds) if frames else None,
-            "frames": frames,
-            "fps": float(form.rate),
-            "pixels": form.pixels,
-            "clips": len(clips),
-            "clip_frames": lengths,
-            "groups": sum(len(clip.units) for clip in clips),
-        }
 
     @property
     def kind(self) -> str:

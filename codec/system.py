@@ -60,6 +60,7 @@ class System(nn.Module, ABC):
     Instance attributes:
         shape: the family behind the tables of symbols with location and scale; None where there are none.
         tables: what coding uses; set when a model is loaded.
+        rate_weight: share of the rate that `loss` counts; training sets it, see `codec.training.recipe.Stage`.
     """
 
     id: ClassVar[str]
@@ -71,6 +72,7 @@ class System(nn.Module, ABC):
     borrows: ClassVar[str] = ""
     shape: ScaleMixture | None
     tables: TableModels
+    rate_weight: float = 1.0
 
     @classmethod
     @abstractmethod

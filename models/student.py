@@ -146,7 +146,8 @@ class Student(GainedCodec, TaskSystem):
     channels = 3
     levels = peak = 1.0
     rate_name = "bpp"
-    rates = GainedCodec.rates | {"tail.": 0.3}
+    # Gains that learn fast give up before there is anything worth coding.
+    rates = GainedCodec.rates | {"log2_gain": 1.0, "tail.": 0.3}
 
     def __init__(self, config: Config) -> None:
         super().__init__(config.latents, config.lambda_range)
@@ -241,7 +242,7 @@ class Student(GainedCodec, TaskSystem):
         error = (features.float() - target).pow(2).flatten(1).mean(1) / target.pow(2).mean()
         rate, weight = self.rate_of(meter.bits, x), self.lambda_of(t)
         return {
-            "loss": (weight**-0.45 * (rate + weight * (divergence + _FEATURES * error))).mean(),
+            "loss": (weight**-0.45 * (self.rate_weight * rate + weight * (divergence + _FEATURES * error))).mean(),
             "bpp": rate.mean().detach(),
             "divergence": divergence.mean().detach(),
             "features": error.mean().detach(),

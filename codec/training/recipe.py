@@ -27,11 +27,13 @@ class Stage:
         start: share of the steps after which this stage begins.
         batch: crops a step, over all processes together.
         size: pixels a side.
+        rate: share of the rate that counts. Below 1 for networks that first have to find something worth its bits.
     """
 
     start: float
     batch: int
     size: int
+    rate: float = 1.0
 
 
 @dataclass(frozen=True)

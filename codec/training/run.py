@@ -75,6 +75,7 @@ class Run:
             Its losses, still on the device. `loss` is the system's own, without what discriminators ask.
         """
         rate = self.learning_rate()
+        self.model.rate_weight = self.schedule.stage(self.step).rate
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["ratio"]
         torch.manual_seed((self.schedule.seed * 1_000_003 + self.step) * distributed.size() + distributed.rank())

@@ -139,7 +139,7 @@ class GainedCodec(System):
         rate = self.rate_of(meter.bits, batch)
         weight = self.lambda_of(t)
         losses = {
-            "loss": (weight**-0.45 * (rate + weight * error)).mean(),
+            "loss": (weight**-0.45 * (self.rate_weight * rate + weight * error)).mean(),
             self.rate_name: rate.mean().detach(),
             "mse": error.mean().detach(),
         }
