@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from codec.checkpoint import ModelInfo
     from codec.engine.journal import Journal
     from codec.engine.video import Archive
+    from codec.info import Info
     from codec.media.video import VideoFormat
     from codec.media.video_raw import RawFormat
-    from codec.info import Info
     from codec.stream import Stream
     from codec.video_system import VideoSystem
 

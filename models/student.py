@@ -31,7 +31,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from codec.coding.coder import Coder, RateMeter
+from codec.coding.coder import RateMeter
 from codec.coding.exact import exp2, fix
 from codec.errors import ModelError
 from codec.learning.networks import Shape, folded
@@ -300,14 +300,6 @@ class Student(GainedCodec, TaskSystem):
             return meter.bits.sum() + weight * _divergence(wanted, twin.logits_of(twin.signal_of(y / gain, t))).sum()
 
         return refine(cost, y, effort, progress)
-
-    def code(self, coder: Coder, params: Params, symbols: Symbols | None) -> Symbols:
-        y = None if symbols is None else symbols["y"]
-        t = params["t"] if "t" in params else self._t(params)
-        return {"y": self.prior.code(coder, y, params["grid"], self.gain(t), (t * 2 - 1)[:, None])}
-
-    def exact_parts(self) -> dict[str, nn.Module]:
-        return {"prior": self.prior}
 
     @torch.no_grad()
     def predict(self, symbols: Symbols, params: Params) -> Tensor:

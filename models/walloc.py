@@ -24,14 +24,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from codec.coding.coder import Coder
 from codec.models.layers import wavelet
 from codec.models.layers.klt import become_klt
 from codec.models.layers.precision import fast_dtype
 from codec.models.layers.quality import ANCHORS, interpolate
 from codec.models.layers.quincunx import QuincunxPrior
 from codec.models.layers.transform_codec import TransformCodec
-from codec.system import Params, Symbols
 
 BANDS = 3 * wavelet.BLOCK**2
 _PACKETS_HALO = wavelet.HALO // wavelet.BLOCK  # latents: the packets' reach
@@ -162,14 +160,6 @@ class Walloc(TransformCodec):
         bands = self.g_s(latents, t)
         with torch.autocast(latents.device.type, enabled=False):
             return wavelet.synthesis(bands.float())
-
-    def code(self, coder: Coder, params: Params, symbols: Symbols | None) -> Symbols:
-        y = None if symbols is None else symbols["y"]
-        t = params["t"] if "t" in params else self._t(params)
-        return {"y": self.prior.code(coder, y, params["grid"], self.gain(t), (t * 2 - 1)[:, None])}
-
-    def exact_parts(self) -> dict[str, nn.Module]:
-        return {"prior": self.prior}
 
     def freeze(self, device: str) -> None:
         super().freeze(device)

@@ -26,15 +26,16 @@ from codec.coding.coder import Coder
 from codec.coding.exact import fix
 from codec.media.audio import Audio
 from codec.models.layers import lapped
+from codec.models.layers.block import Block
 from codec.models.layers.gained import GainedCodec
 from codec.models.layers.klt import become_klt
 from codec.models.layers.precision import fast_dtype
-from codec.models.layers.quality import ANCHORS, interpolate
 from codec.models.layers.quincunx import QuincunxPrior
 from codec.params import DEPTHS, layout_of
 from codec.system import Params, Symbols, UnitSpec
 
 _ROOT = 0.5**0.5
+_REACH = 2  # frames that a block looks at on each side
 _LIMIT = 1 << 20  # symbols saturate here; only extreme gains come near
 
 
@@ -64,23 +65,6 @@ class Config:
     lambda_range: tuple[float, float]
 
 
-class Block(nn.Module):
-    """`x + gain(q) * mlp(depthwise 1x5 (x))`; [B, C, 1, w]."""
-
-    reach = 2  # frames
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.spatial = nn.Conv2d(width, width, (1, 5), padding=(0, self.reach), groups=width)
-        self.a = nn.Conv2d(width, 2 * width, 1)
-        self.b = nn.Conv2d(2 * width, width, 1)
-        self.gain = nn.Parameter(torch.full((ANCHORS, width), 0.3))
-
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        gain = interpolate(self.gain.float(), t)[..., None, None].to(x.dtype)
-        return x + self.b(F.leaky_relu(self.a(self.spatial(x)), 0.1)) * gain
-
-
 class Synthesis(nn.Module):
     """g_s: latents [B, C, 1, w] to coefficients [B, 2 N, 1, w]."""
 
@@ -88,11 +72,11 @@ class Synthesis(nn.Module):
         super().__init__()
         self.skip = nn.Conv2d(config.latents, 2 * config.hop, 1)
         self.head = nn.Conv2d(config.latents, config.width, 1)
-        self.body = nn.ModuleList(Block(config.width) for _ in range(config.blocks))
+        self.body = nn.ModuleList(Block(config.width, (1, 2 * _REACH + 1)) for _ in range(config.blocks))
         self.tail = nn.Conv2d(config.width, 2 * config.hop, 1)
         nn.init.zeros_(self.tail.weight)
         nn.init.zeros_(self.tail.bias)
-        self.reach = Block.reach * config.blocks  # frames
+        self.reach = _REACH * config.blocks  # frames
 
     def forward(self, latents: Tensor, t: Tensor) -> Tensor:
         x = self.head(latents.to(self.tail.weight.dtype))
@@ -203,8 +187,7 @@ class WallocAudio(AudioSystem, GainedCodec):
 
     def code(self, coder: Coder, params: Params, symbols: Symbols | None) -> Symbols:
         if "t" in params:  # training: a batch of planes
-            grid, t = params["grid"], params["t"]
-            return {"y": self.prior.code(coder, symbols["y"], grid, self.gain(t), (t * 2 - 1)[:, None])}
+            return super().code(coder, params, symbols)
         groups, frames = params["grid"]
         t = self._t(params).expand(groups)
         y = None if symbols is None else symbols["y"][0, :, None]
@@ -217,9 +200,6 @@ class WallocAudio(AudioSystem, GainedCodec):
 
     def joined(self, specs: Sequence[UnitSpec]) -> Params | None:
         return None  # units know what comes before them
-
-    def exact_parts(self) -> dict[str, nn.Module]:
-        return {"prior": self.prior}
 
     def freeze(self, device: str) -> None:
         super().freeze(device)

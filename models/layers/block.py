@@ -1,4 +1,4 @@
-"""The residual block of transforms at 1/8 and 1/16 resolution."""
+"""The residual block of transforms, of pictures and of sound."""
 
 from __future__ import annotations
 
@@ -10,11 +10,17 @@ from codec.models.layers.quality import ANCHORS, interpolate
 
 
 class Block(nn.Module):
-    """`x + gain(q) * mlp(depthwise 3x3 (x))`; [B, C, h, w]. About 4 C**2 MAC a position."""
+    """`x + gain(q) * mlp(depthwise convolution (x))`; [B, C, h, w]. About 4 C**2 MAC a position.
 
-    def __init__(self, width: int) -> None:
+    Args:
+        width: channels C.
+        size: of the depthwise convolution, rows and columns; sequences have one row.
+    """
+
+    def __init__(self, width: int, size: tuple[int, int] = (3, 3)) -> None:
         super().__init__()
-        self.spatial = nn.Conv2d(width, width, 3, padding=1, groups=width)
+        padding = (size[0] // 2, size[1] // 2)
+        self.spatial = nn.Conv2d(width, width, size, padding=padding, groups=width)
         self.a = nn.Conv2d(width, 2 * width, 1)
         self.b = nn.Conv2d(2 * width, width, 1)
         self.gain = nn.Parameter(torch.full((ANCHORS, width), 0.3))

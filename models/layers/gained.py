@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from codec.coding import exact
-from codec.coding.coder import RateMeter
+from codec.coding.coder import Coder, RateMeter
 from codec.coding.distributions import ScaleMixture
 from codec.coding.exact import EXP2_BITS, exp2, fix
 from codec.models.layers.quality import ANCHORS, interpolate
@@ -40,6 +40,7 @@ class GainedCodec(System):
     Instance attributes:
         latents: channels C.
         lambda_range: weight of the squared error against the rate, at quality 0 and 100.
+        prior: of y; a subclass sets it.
     """
 
     rates: ClassVar[dict[str, float]] = {"log2_gain": 8.0, "prior.": 2.0, "shape.": 2.0}
@@ -66,9 +67,15 @@ class GainedCodec(System):
     def signal_of(self, latents: Tensor, t: Tensor) -> Tensor:
         """Map latents [B, C, h, w] back to signals."""
 
-    @abstractmethod
     def exact_parts(self) -> dict[str, nn.Module]:
-        """Return the modules that decide bits, by attribute name; built of `ExactLinear` layers."""
+        """Return the modules that decide bits, by attribute name; built of `ExactLinear` layers. Here the prior."""
+        return {"prior": self.prior}
+
+    def code(self, coder: Coder, params: Params, symbols: Symbols | None) -> Symbols:
+        """Code y by its neighbours, nothing else: `params` have the grid (B, h, w) and, of a batch, t [B]."""
+        y = None if symbols is None else symbols["y"]
+        t = params["t"] if "t" in params else self._t(params)
+        return {"y": self.prior.code(coder, y, params["grid"], self.gain(t), (t * 2 - 1)[:, None])}
 
     @abstractmethod
     def rate_of(self, bits: Tensor, batch: Tensor) -> Tensor:
