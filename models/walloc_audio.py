@@ -186,7 +186,7 @@ class WallocAudio(AudioSystem, GainedCodec):
         return samples[..., self.back * self.hop : samples.shape[-1] - self.g_s.reach * self.hop]
 
     def code(self, coder: Coder, params: Params, symbols: Symbols | None) -> Symbols:
-        if "t" in params:  # training: a batch of planes
+        if "t" in params:  # a batch of planes: in training, and where units of several files are decoded at once
             return super().code(coder, params, symbols)
         groups, frames = params["grid"]
         t = self._t(params).expand(groups)
@@ -199,7 +199,10 @@ class WallocAudio(AudioSystem, GainedCodec):
         return self._dequantize(symbols["y"][:, None], self._t(params).float())[:, :, 0].flatten(0, 1)
 
     def joined(self, specs: Sequence[UnitSpec]) -> Params | None:
-        return None  # units know what comes before them
+        groups, frames = specs[0].params["grid"]
+        if groups != 1:
+            return None
+        return {"grid": (len(specs), 1, frames), "t": torch.cat([self._t(spec.params) for spec in specs])}
 
     def freeze(self, device: str) -> None:
         super().freeze(device)

@@ -70,6 +70,20 @@ def test_together_is_what_alone_is(model):
     pictures = [np.roll(picture_of((*shape, 3)), 3 * i, 1) for i, shape in enumerate(shapes)]
     files = [codec.encode(picture, model=model, quality=12 * i + 20) for i, picture in enumerate(pictures)]
     streams = [Stream(data, device="cpu") for data in files]
+    assert_alike(streams)
+
+
+def test_sounds_of_many_units_are_read_together():
+    """Mono and stereo of several lengths, and what cannot be joined: more channels, nothing at all, another system."""
+    shapes = ((9000, 1), (44_100, 2), (250_000, 1), (44_100, 2), (0, 1), (9000, 3))
+    files = [codec.encode(sound_of(*shape), model="walloc-audio", quality=8 * i) for i, shape in enumerate(shapes)]
+    files.append(codec.encode(sound_of(9000, 1, 16_000), model="rvq-speech"))
+    streams = [Stream(data, device="cpu") for data in files]
+    assert max(stream.info.units for stream in streams) > 1
+    assert_alike(streams)
+
+
+def assert_alike(streams: list[Stream]) -> None:
     for stream, symbols in zip(streams, symbols_of(streams), strict=True):
         wanted = stream.symbols()
         assert symbols.keys() == wanted.keys()

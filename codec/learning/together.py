@@ -1,8 +1,8 @@
 """Entropy decoding of many small files at once: networks run on all of them together.
 
-A small picture is a few hundred symbols a call, so most of the time of decoding it alone goes into starting operations.
-Files of one model and one size share these; each has a decoder of its own, and its symbols are those that decoding it
-alone gives.
+A small picture, or a second of sound, is a few hundred symbols a call, so most of the time of decoding it alone goes
+into starting operations. Units of one model and one size share these; each has a decoder of its own, and its symbols
+are those that decoding it alone gives.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import zlib
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -28,40 +29,64 @@ _SYMBOLS = 1 << 17  # decoded together, at most: more no longer fit the processo
 
 def symbols_of(streams: Sequence[Stream]) -> list[Symbols | CodecError]:
     """Return the symbols of each stream as `Stream.symbols` does, of a video those of its first clip, or its error."""
-    out: list[Symbols | CodecError | None] = [None] * len(streams)
-    groups: dict[tuple, list[tuple[int, UnitSpec, Unit]]] = defaultdict(list)
+    out: list[Symbols | CodecError] = []
+    alike: dict[tuple, list[_Part]] = defaultdict(list)  # units that can be decoded together
     for i, stream in enumerate(streams):
         try:
             system, container, params = stream.coded()
-            pairs = units.pair(container, system, params)
-            if len(pairs) > 1 or system.joined([spec for spec, _ in pairs]) is None:
-                out[i] = units.decode_symbols(container, system, params)
-            else:
-                shapes = system.shapes(params)
-                groups[system, tuple(shapes.items())].append((i, *pairs[0]))
+            parts = [_Part(i, *pair) for pair in units.pair(container, system, params) if not pair[0].empty]
+            if not parts or system.joined([parts[0].spec]) is None:
+                out.append(units.decode_symbols(container, system, params))
+                continue
+            out.append({name: torch.zeros(shape, dtype=torch.int32) for name, shape in system.shapes(params).items()})
+            for part in parts:
+                alike[system, tuple(part.spec.params["grid"])].append(part)
         except CodecError as exc:
-            out[i] = exc
-    for (system, shapes), members in groups.items():
-        count = max(_SYMBOLS // sum(map(np.prod, dict(shapes).values())), 1)
-        for start in range(0, len(members), count):
-            part = members[start : start + count]
-            for (i, *_), symbols in zip(part, _decode(system, [member[1:] for member in part]), strict=True):
-                out[i] = symbols
+            out.append(exc)
+    for (system, _), parts in alike.items():
+        count = _at_once(parts[0], out)
+        for start in range(0, len(parts), count):
+            _decode(system, parts[start : start + count], out)
     return out
 
 
-def _decode(system: System, coded: list[tuple[UnitSpec, Unit]]) -> list[Symbols | CodecError]:
-    """Decode units of the same shape, each the whole of its file."""
+class _Part(NamedTuple):
+    """A unit of the stream with this number."""
+
+    stream: int
+    spec: UnitSpec
+    unit: Unit
+
+
+def _at_once(part: _Part, out: Sequence[Symbols | CodecError]) -> int:
+    """Return how many units like this one are decoded together."""
+    whole = out[part.stream]
+    if isinstance(whole, CodecError):
+        return 1
+    return max(_SYMBOLS // sum(whole[name][region].numel() for name, region in part.spec.regions.items()), 1)
+
+
+def _decode(system: System, parts: Sequence[_Part], out: list[Symbols | CodecError]) -> None:
+    """Decode units of the same shape into the symbols of their streams, or put what is wrong in their place."""
     try:
-        readers = Readers(system.tables, [unit.payload for _, unit in coded])
+        for part in parts:
+            if part.unit.damaged is not None:
+                raise part.unit.damaged
+        readers = Readers(system.tables, [part.unit.payload for part in parts])
         with torch.inference_mode():
-            symbols = system.code(readers, system.joined([spec for spec, _ in coded]), None)
-        readers.finish([unit.check for _, unit in coded])
+            symbols = system.code(readers, system.joined([part.spec for part in parts]), None)
+        readers.finish([part.unit.check for part in parts])
     except FormatError as exc:
-        return [exc] if len(coded) == 1 else [_decode(system, [one])[0] for one in coded]  # to know whose it is
-    # Not slices of one tensor: who keeps one of them shall not keep all.
-    parts = {name: values.int().numpy() for name, values in symbols.items()}
-    return [{name: torch.from_numpy(part[i].copy()) for name, part in parts.items()} for i in range(len(coded))]
+        if len(parts) == 1:
+            out[parts[0].stream] = exc
+            return
+        for part in parts:  # to know whose it is
+            _decode(system, [part], out)
+        return
+    for name, values in symbols.items():
+        for part, decoded in zip(parts, values.int(), strict=True):
+            if not isinstance(out[part.stream], CodecError):
+                out[part.stream][name][part.spec.regions[name]] = decoded
 
 
 class Readers:
