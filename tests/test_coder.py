@@ -58,6 +58,18 @@ def test_size_is_the_estimate(models):
     assert 8 * len(writer.finish()) == pytest.approx(float(meter.bits.detach()), rel=0.01)
 
 
+@pytest.mark.parametrize("location", [0.5, 0.53, 0.56, 0.6, 0.93, 1.2])
+@pytest.mark.parametrize("log2_scale", [-4.0, -3.0, -2.0, 0.0])
+def test_certainty_between_two_tables_costs_what_is_written(models, location, log2_scale):
+    """A location a little over one half of a narrow table is coded as one half: a bit a symbol, not nothing."""
+    symbols = torch.ones(1, 4000, dtype=torch.float64)
+    parameters = (torch.full_like(symbols, location), torch.full_like(symbols, log2_scale))
+    writer, meter = Writer(models), RateMeter(ScaleMixture().double(), noise=False)
+    writer(symbols, *parameters)
+    meter(symbols, *parameters)
+    assert 8 * len(writer.finish()) == pytest.approx(float(meter.bits.detach()), rel=0.01, abs=64)
+
+
 def test_models_have_exactly_the_integer_tables(models):
     """constriction places its left edges at 2**8 times our cumulative frequencies, to the unit."""
     for index in (0, 5, 100, 255, 256, 272):

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from codec.coding.distributions import (
     EXCESS_CLASSES,
+    FRACTION_BITS,
     PRECISION,
     SCALE_MAX,
     SCALE_MIN,
@@ -32,6 +33,7 @@ from codec.coding.distributions import (
     Tables,
     table_index,
 )
+from codec.coding.exact import fix
 from codec.coding.masses import MASS_BITS, frequencies
 from codec.errors import CorruptError, DesyncError
 
@@ -304,6 +306,8 @@ class RateMeter:
 
     def __call__(self, symbols: Tensor, location: Tensor, log2_scale: Tensor) -> Tensor:
         sample = symbols + torch.rand_like(symbols) - 0.5 if self._noise else symbols
+        # As the tables have it: a network that trusts finer locations pays a bit for what it takes for certain.
+        location = fix(location, FRACTION_BITS)
         bits = self._shape.bits(sample - location, log2_scale.clamp(SCALE_MIN, SCALE_MAX))
         self.bits = self.bits + bits.flatten(1).sum(1)
         return torch.floor(symbols.detach() + 0.5) if self._noise else symbols

@@ -62,15 +62,16 @@ def _for_gray(options: dict[str, Any]) -> dict[str, Any]:
     options={
         "q": _quality(0, 100, 5, 10, 25, 50, 75, 90),
         "subsampling": Option("chroma", one_of(*_SUBSAMPLING), ("4:2:0",)),
+        "scans": Option("scans", one_of("many", "one"), ("many",)),
     },
 )
 def jpeg(options: dict[str, str]) -> Codec:
-    """JPEG by libjpeg-turbo."""
+    """JPEG by libjpeg-turbo; one scan makes smaller files of small pictures."""
     chosen = {
         "quality": int(options["q"]),
         "subsampling": options["subsampling"],
         "optimize": True,
-        "progressive": True,
+        "progressive": options["scans"] == "many",
     }
     return _pillow(_version("libjpeg-turbo", "libjpeg_turbo"), "JPEG", chosen)
 

@@ -41,7 +41,12 @@ PLAN = Plan(epochs=30, batch=64, lr=3e-3)
 _WIDTHS = {8: (64, 128), 16: (128, 256)}  # of the network, by pixels a grid position
 _KEPT = 7 / 8  # of the grid's shorter side, by crops
 _SCALES = (1.0, 0.75, 0.5, 0.375, 0.25)  # a foreign codec tries before it gives up on quality
-_OPTIONS = {"JPEG": {"optimize": True, "progressive": True}, "WEBP": {"method": 6}, "PNG": {"optimize": True}}
+_WAYS = {
+    "JPEG": ({"optimize": True}, {"optimize": True, "progressive": True}),
+    "WEBP": ({"method": 6},),
+    "PNG": ({"optimize": True},),
+}
+_QUIET = 0.05  # deviation below which a channel is not made louder: one that is silent but for once in a while
 _TOGETHER = 64  # files decoded at once
 _LOWEST = 8  # quality of JPEG and WebP below which fewer pixels look better
 
@@ -175,7 +180,7 @@ def _crops(
 def _moments(inputs: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """Return mean and deviation of each channel, [channels, 1, 1]."""
     some = torch.cat([x.flatten(1) for x in inputs[:512]], 1)
-    return some.mean(1)[:, None, None], some.std(1).clamp_min(1e-4)[:, None, None]
+    return some.mean(1)[:, None, None], some.std(1).clamp_min(_QUIET)[:, None, None]
 
 
 def _latents(model: str, quality: float) -> Source:
@@ -198,15 +203,15 @@ def _decoded(files: Sequence[bytes]) -> list[Tensor]:
 
 
 def _write(format: str, scale: float, quality: int | None, samples: np.ndarray) -> bytes:
-    """Return a file of a photograph reduced by `scale`."""
-    picture, file = PIL.Image.fromarray(samples), io.BytesIO()
+    """Return a file of a photograph reduced by `scale`: the smallest of the ways its encoder has."""
+    picture, found = PIL.Image.fromarray(samples), []
     if scale < 1:
         picture = picture.resize([max(round(n * scale), 1) for n in picture.size], PIL.Image.Resampling.LANCZOS)
-    options = {"JPEG": {"optimize": True, "progressive": True}, "WEBP": {"method": 6}, "PNG": {"optimize": True}}[
-        format
-    ]
-    picture.save(file, format, **options | ({} if quality is None else {"quality": quality}))
-    return file.getvalue()
+    for options in _WAYS[format]:
+        file = io.BytesIO()
+        picture.save(file, format, **options | ({} if quality is None else {"quality": quality}))
+        found.append(file.getvalue())
+    return min(found, key=len)
 
 
 def _pixels(files: Sequence[bytes], fold: int = 1) -> list[Tensor]:

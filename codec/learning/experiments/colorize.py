@@ -32,7 +32,7 @@ from codec.learning.experiments.fitting import Plan, fit
 from codec.learning.experiments.work import megamacs
 from codec.learning.networks import Mapper
 
-PLAN = Plan(epochs=40, batch=8, lr=2e-3, decay=0.01, mixup=0.0)
+PLAN = Plan(epochs=16, batch=8, lr=2e-3, decay=0.01, mixup=0.0)
 MODEL, QUALITY = "walloc-12", 60.0
 _SUFFIXES = (".avif", ".jpg", ".jpeg", ".png", ".webp")
 _BLOCK = 8
