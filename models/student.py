@@ -304,13 +304,8 @@ class Student(GainedCodec, TaskSystem):
     @torch.no_grad()
     def predict(self, symbols: Symbols, params: Params) -> Tensor:
         t = self._t(params).float().to(self._device)
-        latents = self._dequantize(symbols["y"][None], self._t(params).float()).to(self._device)
+        latents = self.embed(symbols, params)[None].to(self._device)
         return self.logits_of(self.signal_of(latents, t))[0].cpu()
-
-    @torch.no_grad()
-    def embed(self, symbols: Symbols, params: Params) -> Tensor:
-        """Return the dequantized latents [C, h, w], near unit variance."""
-        return self._dequantize(symbols["y"][None], self._t(params).float())[0].cpu()
 
 
 def _divergence(wanted: Tensor, logits: Tensor) -> Tensor:

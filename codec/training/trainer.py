@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from typing import Any
 
 import torch
 
+from codec.lines import append_line
 from codec.training import distributed
 from codec.training.dataset import Dataset, prefetched
 from codec.training.run import CHECKPOINT, Run
@@ -78,7 +78,7 @@ def train(run: Run, data: Dataset, folder: Path, *, report: Report, workers: int
                 if run.step % schedule.validate_every == 0 and held_out:
                     line["validation"] = validate(run, data, held_out)
                 if first:
-                    _append(folder / METRICS, line)
+                    append_line(folder / METRICS, line)
                     report(line)
                 begun_at, begun_step, window = time.time(), run.step, []
             if first and time.time() - saved_at > schedule.save_every:
@@ -131,9 +131,3 @@ def _share(batch: int) -> int:
     """Return this process's part of a batch."""
     size = distributed.size()
     return batch // size + (distributed.rank() < batch % size)
-
-
-def _append(path: Path, line: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        file.write(json.dumps(line) + "\n")

@@ -164,6 +164,12 @@ class GainedCodec(System):
             names |= exact.fraction_bits(part, name)
         return names
 
+    @torch.no_grad()
+    def embed(self, symbols: Symbols, params: Params) -> Tensor:
+        """Return the dequantized latents [C, h, w], near unit variance."""
+        latents = self._dequantize(symbols["y"][None], self._t(params).float()).to(self._device)
+        return self.expand(latents)[0].cpu()
+
     @property
     def _device(self) -> torch.device:
         """Where the transforms run."""

@@ -162,9 +162,3 @@ class TransformCodec(GainedCodec):
             paste(out, x[..., scaled(inner_r, self.block), scaled(inner_c, self.block)], r, c, self.block)
             progress((i + 1) / len(parts))
         return Image(out)
-
-    @torch.no_grad()
-    def embed(self, symbols: Symbols, params: Params) -> Tensor:
-        """Return the dequantized latents [C, h, w], near unit variance."""
-        latents = self._dequantize(symbols["y"][None], self._t(params).float()).to(self._device)
-        return self.expand(latents)[0].cpu()

@@ -15,7 +15,6 @@ accuracy on validation and test together, on which nothing was chosen, and how f
 from __future__ import annotations
 
 import io
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -36,6 +35,7 @@ from codec.learning.experiments.pictures import Pictures
 from codec.learning.experiments.work import megamacs
 from codec.learning.networks import Classifier, Shape
 from codec.learning.views import View
+from codec.lines import append_line
 
 PLAN = Plan(epochs=30, batch=64, lr=3e-3)
 _WIDTHS = {8: (64, 128), 16: (128, 256)}  # of the network, by pixels a grid position
@@ -94,8 +94,7 @@ def run(
     rows = []
     for source in sources(training, models):
         row = _row(source, training, held_out, seeds, plan, tell)
-        with (out / "rows.jsonl").open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        append_line(out / "rows.jsonl", row)
         rows.append(row)
     return rows
 

@@ -13,7 +13,6 @@ All networks work on one position a block of 8x8 pixels and cost as many multipl
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -31,6 +30,7 @@ from codec.errors import MediaError
 from codec.learning.experiments.fitting import Plan, fit
 from codec.learning.experiments.work import megamacs
 from codec.learning.networks import Mapper
+from codec.lines import append_line
 
 PLAN = Plan(epochs=16, batch=8, lr=2e-3, decay=0.01, mixup=0.0)
 MODEL, QUALITY = "walloc-12", 60.0
@@ -77,8 +77,7 @@ def run(
     rows = [{"input": "gray", "chroma_psnr": round(float(np.mean([chroma_psnr(x, _gray(x)) for x in tests])), 2)}]
     for route in routes([_gray(x) for x in training[::8]]):
         rows.append(_row(route, training, tests, plan, tell))
-        with (out / "rows.jsonl").open("a") as file:
-            file.write(json.dumps(rows[-1]) + "\n")
+        append_line(out / "rows.jsonl", rows[-1])
     return rows
 
 

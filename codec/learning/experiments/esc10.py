@@ -18,7 +18,6 @@ random crops of four fifths of a clip, mixup, levels of each channel made alike.
 
 from __future__ import annotations
 
-import json
 import time
 import zlib
 from collections.abc import Callable, Sequence
@@ -40,6 +39,7 @@ from codec.learning.experiments.fitting import Plan, accuracy, fit
 from codec.learning.experiments.sounds import Clips
 from codec.learning.experiments.work import megamacs
 from codec.learning.networks import Classifier, Shape
+from codec.lines import append_line
 from codec.media.resample import resample
 
 PLAN = Plan(epochs=30, batch=16, lr=2e-3, mixup=0.4)
@@ -98,8 +98,7 @@ def run(
     for source in sources(clips, quality, float(np.mean([len(data) for data in files]))):
         row = _row(source, clips, _files(source, clips, out, tell), plan, width, work, tell)
         work = work or row["mmac"]
-        with (out / "rows.jsonl").open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        append_line(out / "rows.jsonl", row)
         rows.append(row)
     return rows
 

@@ -19,7 +19,6 @@ weighed by how finely the codec quantizes each, which is even in the signal.
 from __future__ import annotations
 
 import io
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -39,6 +38,7 @@ from codec.learning.experiments import sounds
 from codec.learning.experiments.fitting import Plan, fit
 from codec.learning.experiments.work import megamacs
 from codec.learning.networks import Mapper
+from codec.lines import append_line
 from codec.media.resample import resample
 
 PLAN = Plan(epochs=12, batch=16, lr=2e-3, decay=0.01, mixup=0.0)
@@ -127,8 +127,7 @@ def run(
 
     def add(row: dict[str, Any]) -> None:
         rows.append(row)
-        with (out / "rows.jsonl").open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        append_line(out / "rows.jsonl", row)
         tell(f"{row['input']}: {row['si_sdr']:.2f} dB")
 
     add({"input": "mixture"} | _quality(song, song.test_mixture))
