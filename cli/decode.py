@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import io
-import time
 from pathlib import Path
 from typing import Any
 
 import click
 
 from codec import live
-from codec.cli import batch, sound, video
+from codec.cli import batch, picture, sound, video
 from codec.container import parse_header
 from codec.errors import CodecError, MediaError
 from codec.limits import MAX_MEMORY
@@ -25,7 +23,9 @@ from codec.params import KINDS, unpack
 @click.option(
     "--max-memory", type=click.IntRange(1), default=MAX_MEMORY >> 20, show_default=True, help="MiB a decode may take."
 )
-@click.option("--salvage", is_flag=True, help="Decode what is whole of damaged sound or video.")
+@click.option("--salvage", is_flag=True, help="Decode what is whole of damaged sound or video, or the whole layers.")
+@click.option("--repair", is_flag=True, help="Of damaged images: predict what is lost, and say where.")
+@click.option("--layers", type=click.IntRange(1), help="Of images in layers: decode the first so many. [default: all]")
 @click.option("--encoder", metavar="NAME", help="Of video: x264, x265, av1, vp9, ffv1, ... [default: by OUT's format]")
 @click.option("--frames", metavar="A:B", help="Of video: frames A to B - 1, counted from 0.")
 @click.option("--clip", type=click.IntRange(0), default=0, help="Of video with several clips: which one. [default: 0]")
@@ -38,6 +38,8 @@ def command(
     max_memory: int,
     max_pixels: int,
     salvage: bool,
+    repair: bool,
+    layers: int | None,
     encoder: str | None,
     frames: str | None,
     clip: int,
@@ -48,10 +50,9 @@ def command(
     photo.lcb becomes photo.png beside it, song.lcb song.wav, clip.lcb clip.mp4 (clip.mkv if mp4 cannot hold what is in
     it); -o names a file or folder. IN may be - for stdin; sound is then decoded as it comes in.
     """
-    import codec
-    from codec.media import image
-
     video.range_of(frames)  # a mistake in it is one error, not one a file
+    if repair and salvage:
+        raise click.UsageError("--repair and --salvage exclude each other")
     if format_name is None:
         named = output not in (None, batch.STDIO) and not Path(output).is_dir() and not output.endswith("/")
         format_name = Path(output).suffix if named else None
@@ -62,10 +63,17 @@ def command(
         suffix = lambda source: _suffix(source, encoder)
     jobs = batch.plan(inputs, output, suffix, lambda path: path.suffix == ".lcb", recursive=recursive)
 
+    limits = {"max_pixels": max_pixels, "max_memory": max_memory << 20}
+    shown = picture.Options(
+        format_name or "png", repair, salvage, layers, options["device"], options["force"], limits
+    )  # fmt: skip
+
     def work(job: batch.Job, progress: Any) -> dict[str, Any]:
         batch.check_target(job.target, force=options["force"])
         start = live.read_start(click.get_binary_stream("stdin")) if job.source == batch.STDIO else b""
         kind = _kind_of(start) if start else _kind(job.source)
+        if kind != "image" and (repair or layers):
+            raise ValueError(f"--repair and --layers are for images, not for {kind}; --salvage decodes what is whole")
         if kind == "video":
             from codec.media.video_writer import format_of
 
@@ -73,33 +81,14 @@ def command(
                 job, progress, data=start + batch.read_input(job.source),
                 container=format_of(format_name or _suffix(job.source, encoder)), encoder=encoder, frames=frames,
                 clip=clip, device=options["device"], force=options["force"], salvage=salvage,
-                limits={"max_pixels": max_pixels, "max_memory": max_memory << 20},
+                limits=limits,
             )  # fmt: skip
         if kind == "audio":
             return sound.decode(
                 job, progress, start=start, format=format_name or "wav", device=options["device"],
                 force=options["force"], salvage=salvage,
             )  # fmt: skip
-        started = time.perf_counter()
-        data = start + batch.read_input(job.source)
-        stream = codec.open(data, device=options["device"], max_pixels=max_pixels, max_memory=max_memory << 20)
-        picture = stream.decode(progress=progress)
-        form = image.format_of(format_name or "png")
-        buffer = io.BytesIO()
-        lost = codec.write(picture, buffer, form)
-        batch.write_output(job.target, buffer.getbuffer(), force=options["force"])
-        if lost:
-            click.echo(f"codec: {job.target}: {form} cannot hold {', '.join(lost)}; left out", err=True)
-        return {
-            "input": job.source,
-            "output": job.target,
-            "bytes": buffer.getbuffer().nbytes,
-            "width": picture.width,
-            "height": picture.height,
-            "model": stream.info.model,
-            "quality": stream.info.quality,
-            "seconds": round(time.perf_counter() - started, 4),
-        }
+        return picture.decode(job, progress, shown, data=start + batch.read_input(job.source))
 
     flags = batch.Options(options["jobs"], options["force"], options["skip_existing"], options["as_json"])
     return batch.run(jobs, flags, work)

@@ -66,6 +66,9 @@ def _describe(report: dict[str, Any]) -> str:
     ]
     if report["kind"] == "video" and report["clips"] > 1:
         lines.insert(-1, f"  clips     {report['clips']}, of {', '.join(map(str, report['clip_frames']))} frames")
+    if report["layers"]:
+        sizes = ", ".join(map(str, report["layers"]))
+        lines.insert(-1, f"  layers    {len(report['layers'])}, of {sizes} bytes")
     lines += [f"  problem   {text}" for text in report.get("problems", [])]
     if report.get("problems") == []:
         lines.append(f"  checked   all symbols decode, SHA-256 {report['symbols'][:16]}...")

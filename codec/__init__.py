@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from codec import errors
-    from codec.api import DEFAULT_QUALITY, decode, default_model, encode, from_tokens, psnr_of, read, write
+    from codec.api import DEFAULT_QUALITY, decode, default_model, encode, from_tokens, psnr_of, read, truncate, write
     from codec.checkpoint import DEFAULT_MODELS, find_model, installed_models, installed_systems
     from codec.info import Info
     from codec.media.audio import Audio
@@ -45,6 +45,7 @@ _HOME = {  # public name -> module that defines it
     "open": "codec.stream",
     "psnr_of": "codec.api",
     "read": "codec.api",
+    "truncate": "codec.api",
     "write": "codec.api",
 }
 __all__ = [
@@ -67,6 +68,7 @@ __all__ = [
     "open",
     "psnr_of",
     "read",
+    "truncate",
     "write",
 ]
 

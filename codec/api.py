@@ -95,12 +95,17 @@ def encode(
         options |= {"group": group, "sound": sound, "raw": raw, "device": device, "max_pixels": max_pixels}
         options["tell"] = tell or tell_nobody
         attempt = lambda value: b"".join(encode_source(signal, info, system, quality=value, **options))
+    elif kind == "audio":
+        from codec.engine import audio
+
+        attempt = lambda value: audio.encode(signal, info, system, quality=value, **options)
     else:
-        if kind == "audio":
-            from codec.engine import audio as engine
+        from codec.engine import images
+
+        if given in ([], ["quality"]):
+            attempt = lambda value: images.encode(signal, info, system, quality=value, **options)
         else:
-            from codec.engine import images as engine
-        attempt = lambda value: engine.encode(signal, info, system, quality=value, **options)
+            attempt = images.encoder(signal, info, system, **options)
     single = system.single_rate
     if psnr is not None:
         measure = lambda data: _psnr(data, signal, raw, device)
@@ -184,45 +189,84 @@ def write(signal: Image | Audio | Video, file: Any, format: str) -> list[str]:
     return image.write(signal, file, format)
 
 
-def decode(source: Source, *, device: str = "auto", **limits: int) -> Image | Audio | Video:
+def decode(source: Source, *, device: str = "auto", layers: int | None = None, **limits: int) -> Image | Audio | Video:
     """Decompress a .lcb file (path, bytes or binary file).
 
     Args:
+        layers: take the first layers of a picture alone, of systems that have them.
         limits: `max_pixels` and `max_memory` (bytes), checked before anything is allocated.
 
     Raises:
         FormatError: damaged, truncated or not a .lcb file.
         LimitError: larger than the limits.
         UnknownSystemError, MissingModelError: what it needs is not installed.
+        ValueError: there are not so many layers.
     """
-    return Stream(source, device=device, **limits).decode()
+    return Stream(source, device=device, layers=layers, **limits).decode()
+
+
+def truncate(source: Source, *, target_size: int, device: str = "auto", **limits: int) -> bytes:
+    """Cut a .lcb file of a picture to a size, keeping the first of its tokens: a file of a lower quality.
+
+    The picture is neither decoded nor encoded again. A file that is small enough is returned as it is.
+
+    Args:
+        target_size: bytes of the whole file, metadata included, not exceeded.
+        limits: `max_pixels` and `max_memory` (bytes), checked before anything is allocated.
+
+    Raises:
+        FormatError: damaged, truncated or not a .lcb file.
+        LimitError: larger than the limits.
+        RateError: not even the first tokens fit.
+        ValueError: the files of its system cannot be cut.
+        UnknownSystemError, MissingModelError: what it needs is not installed.
+    """
+    return Stream(source, device=device, **limits).truncated(target_size)
 
 
 def from_tokens(
-    tokens: Any, model: str, *, rate: int | None = None, length: int | None = None, device: str = "auto"
-) -> Audio:
-    """Return the sound that codebook indices stand for: `Stream.tokens`, or what a language model makes.
+    tokens: Any,
+    model: str,
+    *,
+    rate: int | None = None,
+    length: int | None = None,
+    width: int | None = None,
+    height: int | None = None,
+    device: str = "auto",
+) -> Audio | Image:
+    """Return the sound or picture that codebook indices stand for: `Stream.tokens`, or what a generator makes.
 
     Args:
-        tokens: whole numbers [books, frames], or [channels, books, frames]; the first books of the model are enough.
+        tokens: whole numbers. Of sound [books, frames], or [channels, books, frames]; the first books of the model are
+            enough. Of pictures [h, w] for vqgan, [regions, tokens] for onedpiece; the first tokens are enough.
         model: whose codebooks they belong to.
-        rate: samples a second of the result; by default the model's.
-        length: samples a channel to return; by default all.
+        rate: of sound, samples a second of the result; by default the model's.
+        length: of sound, samples a channel to return; by default all.
+        width, height: of a picture, pixels; by default as many as the tokens stand for.
 
     Raises:
-        ValueError: they do not fit the model, or it has no codebooks.
+        ValueError: they do not fit the model, it has no codebooks, or an option is for the other kind of signal.
     """
     import torch
 
-    from codec.engine import audio
-
     system = checkpoint.load(checkpoint.find_model(model), device)
     if not hasattr(system, "of_tokens"):
-        raise ValueError(f"{model} has no codebooks, so no tokens; choose a model of system rvq")
+        raise ValueError(f"{model} has no codebooks, so no tokens; choose a model of system rvq, vqgan or onedpiece")
+    foreign = {"rate": rate, "length": length} if system.media == "image" else {"width": width, "height": height}
+    if any(value is not None for value in foreign.values()):
+        raise ValueError(f"{model} makes {system.media}, which has no {' or '.join(foreign)} to choose; leave them out")
     given = np.asarray(tokens)
     if given.dtype.kind not in "iu":
         raise ValueError(f"tokens are whole numbers, not {given.dtype}")
-    return audio.play(*system.of_tokens(torch.from_numpy(given.astype(np.int64))), system, rate=rate, length=length)
+    indices = torch.from_numpy(given.astype(np.int64))
+    if system.media == "image":
+        from codec.system import no_progress
+
+        with torch.no_grad():
+            return system.synthesize(*system.of_tokens(indices, width=width, height=height), progress=no_progress)
+    from codec.engine import audio
+
+    return audio.play(*system.of_tokens(indices), system, rate=rate, length=length)
 
 
 def _psnr(data: bytes, original: Any, raw: RawFormat | None, device: str) -> float:

@@ -1,12 +1,15 @@
 """The .lcb file: signature, header, chunks. Knows bytes and checksums, nothing of pictures or networks.
 
     signature 6 | format version 1 | header length varint | header | chunk | chunk | ...
-    chunk = type 1 | length varint | body | [symbol check 2, units only] | CRC-32 4
+    chunk = type 1 | length varint | body | [symbol check 2, units only] | CRC-32 4      (see `codec.chunks`)
 
 The normative description is bitstreams/FORMAT.md. Two rules keep the overhead of a plain image at 32 bytes:
 the last unit needs no length (it runs to the end of the file), and the header has no checksum of its own
 because the CRC of every chunk also covers the header and the chunk's ordinal. So a damaged header, a chunk
 moved, and a chunk from another file all show.
+
+Units of a few bytes each share two chunks, a table and their joined payloads: three bytes around a unit instead of
+nine. No checksum then says which of them is damaged, but decoding does, by the symbol check of each.
 
 Sound and video are written while they are still coming in: units all have a length, no index stands before them, and
 the last one, in the end chunk, says how long it is. `ChunkWriter` and `codec.live` work piece by piece on such streams.
@@ -20,6 +23,29 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO
 
+from codec.chunks import (
+    ALPHA,
+    END,
+    INDEX,
+    LAST_UNIT,
+    METADATA,
+    NEXT,
+    PAYLOADS,
+    SOUND,
+    TABLE,
+    TIMES,
+    UNIT,
+    Entry,
+    Unit,
+    crc_of,
+    frame,
+    frame_payloads,
+    put_table,
+    read_end,
+    read_index,
+    read_table,
+    read_units,
+)
 from codec.errors import CorruptError, FormatError, TruncatedError, UnsupportedVersionError
 from codec.fields import Field, Layout, get_varint, put_varint
 
@@ -37,28 +63,8 @@ HEADER = Layout(
     )
 )  # the parameters of the system follow, to the end of the header
 
-UNIT, LAST_UNIT, INDEX, ALPHA, END, NEXT, SOUND, TIMES = b"U", b"L", b"X", b"A", b"E", b"N", b"s", b"p"
-METADATA = {"icc": b"i", "exif": b"e", "xmp": b"x", "tags": b"t"}
 _METADATA_NAMES = {code: name for name, code in METADATA.items()}
 _CUTTABLE = (UNIT, END, NEXT, SOUND, TIMES)  # what was cut off in one of these is missing, no more
-
-
-@dataclass(frozen=True)
-class Unit:
-    """One independently decodable part: entropy-coded bytes and the check of the symbols they decode to.
-
-    Attributes:
-        payload: entropy-coded bytes.
-        check: 16-bit check of the decoded symbols.
-        damaged: what is wrong with it, or None. Only `parse(..., tolerant=True)` returns damaged units.
-        times: of video, body of the chunk with the presentation times of its frames (`codec.times`); empty where they
-            follow one another.
-    """
-
-    payload: bytes
-    check: int
-    damaged: FormatError | None = None
-    times: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -76,6 +82,7 @@ class Container:
             missing.
         sound: of video, the tracks beside it: each the bytes of a file of sound.
         later: of video, the clips that were appended; their system and digest are those of the file.
+        compact: units, if there are two or more, share a table and a chunk; images only.
         damage: what else a tolerant reader had to leave out, in words.
         chunks: how many there are in the whole file.
     """
@@ -90,6 +97,7 @@ class Container:
     length: int | None = None
     sound: tuple[bytes, ...] = ()
     later: tuple[Container, ...] = ()
+    compact: bool = False
     damage: tuple[str, ...] = field(default=(), compare=False)
     chunks: int = field(default=0, compare=False)
 
@@ -114,6 +122,13 @@ class Container:
             yield writer.chunk(ALPHA, self.alpha)
         for number, track in enumerate(self.sound):
             yield from writer.sound(number, (track[i : i + PIECE] for i in range(0, max(len(track), 1), PIECE)))
+        yield from self._units(writer)
+
+    def _units(self, writer: ChunkWriter) -> Iterator[bytes]:
+        if self.compact and len(self.units) > 1:
+            yield writer.chunk(TABLE, put_table(self.units))
+            yield writer.chunk(PAYLOADS, b"".join(unit.payload for unit in self.units))
+            return
         if self.length is None and len(self.units) > 1:
             sizes = b"".join(put_varint(len(unit.payload)) for unit in self.units)
             yield writer.chunk(INDEX, put_varint(len(self.units)) + sizes)
@@ -148,7 +163,7 @@ class ChunkWriter:
         return writer
 
     def chunk(self, kind: bytes, body: bytes, check: bytes = b"") -> bytes:
-        length = b"" if kind == LAST_UNIT else put_varint(len(body))
+        length = b"" if kind in (LAST_UNIT, PAYLOADS) else put_varint(len(body))
         chunk = kind + length + body + check
         self._ordinal += 1
         return chunk + crc_of(self._seed, self._ordinal - 1, chunk)
@@ -178,13 +193,6 @@ def pieces_of(file: BinaryIO) -> Iterator[bytes]:
     yield file.read(PIECE)
     while piece := file.read(PIECE):
         yield piece
-
-
-def crc_of(seed: int, ordinal: int, *pieces: bytes | memoryview) -> bytes:
-    value = zlib.crc32(ordinal.to_bytes(4, "little"), seed)
-    for piece in pieces:
-        value = zlib.crc32(piece, value)
-    return value.to_bytes(4, "little")
 
 
 def parse_header(data: bytes | memoryview) -> tuple[dict[str, Any], bytes, int]:
@@ -223,8 +231,8 @@ def parse(data: bytes, *, tolerant: bool = False) -> Container:
 
     Args:
         tolerant: return damaged units marked as such instead of raising, when an index or their own framing
-            tells where they lie; leave out damaged times and sound of video. Damage to the header or another critical
-            chunk always raises.
+            tells where they lie; those that share a chunk are damaged where they are cut off, otherwise not trusted.
+            Leave out damaged times and sound of video. Damage to the header or another critical chunk always raises.
 
     Raises:
         FormatError or a subclass.
@@ -243,7 +251,10 @@ def parse(data: bytes, *, tolerant: bool = False) -> Container:
         if clip.finished and not (clip.ended and kind == NEXT):
             raise CorruptError("there are bytes after the last unit")
         try:
-            kind, body, check, crc, end = _frame(view, offset, clip.sizes, len(clip.units), tolerant)
+            if clip.table is not None:
+                kind, body, check, crc, end = frame_payloads(view, offset, clip.table, tolerant=tolerant)
+            else:
+                kind, body, check, crc, end = frame(view, offset, clip.sizes, len(clip.units), tolerant=tolerant)
         except TruncatedError:
             if tolerant and kind in _CUTTABLE:
                 break  # what was cut off is missing, no more
@@ -267,6 +278,8 @@ def parse(data: bytes, *, tolerant: bool = False) -> Container:
         offset = end
     if damage and not verified:
         raise damage
+    if tolerant and clips[-1].table is not None and not clips[-1].finished:
+        clips[-1].spare(PAYLOADS, view[:0], 0)  # cut off between the table and what it announces
     if not clips[-1].finished and not (tolerant and clips[-1].sizes is None):
         raise TruncatedError("the stream ends before its last unit; fetch it again")
     head = values["system"], values["version"], values["digest"]
@@ -281,6 +294,7 @@ class _Clip:
         self.params = params
         self.units: list[Unit] = []
         self.sizes: list[int] | None = None
+        self.table: list[Entry] | None = None
         self.finished = self.ended = False  # `ended`: by a chunk that clips may follow
         self._metadata: dict[str, bytes] = {}
         self._alpha: bytes | None = None
@@ -300,7 +314,14 @@ class _Clip:
             self._add(last)
             self.finished = self.ended = True
         elif kind == INDEX:
-            self.sizes = _read_index(body, file_size)
+            self.sizes = read_index(body, file_size)
+        elif kind == TABLE:
+            if self.units or self.sizes is not None:
+                raise CorruptError("a table of units comes after others")
+            self.table = read_table(body)
+        elif kind == PAYLOADS:
+            self.units = read_units(body, self.table, trusted=True)
+            self.finished = True
         elif kind == ALPHA:
             self._alpha = bytes(body)
         elif kind == TIMES:
@@ -317,6 +338,11 @@ class _Clip:
         if kind in (UNIT, LAST_UNIT):
             self._add(Unit(bytes(body), check, CorruptError(f"unit {len(self.units)} is damaged")))
             self.finished = kind == LAST_UNIT
+        elif kind == PAYLOADS:
+            self.units = read_units(body, self.table, trusted=False)
+            self.finished = True
+            cut = self.units[-1].damaged is not None
+            self._damage.append("the end of the file is missing" if cut else "the checksum of all units does not match")
         elif kind == END:
             self.finished = self.ended = True
         elif kind == NEXT:
@@ -353,64 +379,17 @@ class _Clip:
         sound = () if self._mute else tuple(map(b"".join, self._sound))
         damage = (*self._damage, *["its sound is damaged"] * self._mute)
         return Container(
-            *head, self.params, self.units, self._metadata, self._alpha, self._length, sound, damage=damage
-        )
+            *head, self.params, self.units, self._metadata, self._alpha, self._length, sound,
+            compact=self.table is not None, damage=damage,
+        )  # fmt: skip
 
 
-def read_end(body: bytes | memoryview, check: int) -> tuple[int, Unit]:
-    """Return what an end chunk holds: samples a channel or frames, and the last unit."""
-    length, start = get_varint(body, 0)
-    return length, Unit(bytes(body[start:]), check)
+def inflate(body: bytes | memoryview) -> bytes:
+    """Return a block of metadata.
 
-
-def _frame(view, offset: int, sizes: list[int] | None, number: int, tolerant: bool):
-    """Return (type, body, symbol check, stored CRC, end) of the chunk at `offset`."""
-    kind = bytes(view[offset : offset + 1])
-    if sizes is not None and number < len(sizes):
-        # Inside an indexed run of units the index says where a unit ends, whatever its own framing claims.
-        last = number == len(sizes) - 1
-        expected = LAST_UNIT if last else UNIT
-        length = b"" if last else put_varint(sizes[number])
-        start = offset + 1 + len(length)
-        end = start + sizes[number] + 6
-        if end > len(view):
-            raise TruncatedError(f"the stream ends inside unit {number}; fetch it again")
-        intact = kind == expected and view[offset + 1 : start] == length
-        if not intact and not tolerant:
-            raise CorruptError(f"unit {number} is not where the index says")
-        return _split(view, expected, start, end)
-    if kind == LAST_UNIT:
-        if len(view) - offset < 7:
-            raise TruncatedError("the stream ends inside its last unit; fetch it again")
-        return _split(view, kind, offset + 1, len(view))
-    length, start = get_varint(view, offset + 1)
-    end = start + length + (6 if kind in (UNIT, END) else 4)
-    if end > len(view):
-        raise TruncatedError(f"the stream ends inside chunk {kind!r}; fetch it again")
-    return _split(view, kind, start, end)
-
-
-def _split(view, kind: bytes, start: int, end: int):
-    crc = bytes(view[end - 4 : end])
-    if kind in (UNIT, LAST_UNIT, END):
-        return kind, view[start : end - 6], int.from_bytes(view[end - 6 : end - 4], "little"), crc, end
-    return kind, view[start : end - 4], 0, crc, end
-
-
-def _read_index(body, file_size: int) -> list[int]:
-    count, offset = get_varint(body, 0)
-    if count > len(body):
-        raise CorruptError(f"the index announces {count} units in {len(body)} bytes")
-    sizes = []
-    for _ in range(count):
-        size, offset = get_varint(body, offset)
-        sizes.append(size)
-    if offset != len(body) or sum(sizes) > file_size:
-        raise CorruptError("the index does not fit the file")
-    return sizes
-
-
-def inflate(body) -> bytes:
+    Raises:
+        CorruptError: it is no zlib stream, or too large.
+    """
     inflater = zlib.decompressobj()
     try:
         out = inflater.decompress(bytes(body), MAX_METADATA)

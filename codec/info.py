@@ -29,6 +29,7 @@ class Info:
         bytes: file size, everything included.
         model: name of the installed model, or None if it is not installed.
         single_rate: quality has no effect, the installed model being one point of rate and distortion.
+        layers: of files whose units refine one another, as the installed model says: entropy-coded bytes of each.
         payload_bytes, units: entropy-coded bytes and the number of independent units.
         metadata: name -> bytes of ICC, EXIF, XMP, tags (inflated), alpha and, of video, sound.
     """
@@ -46,6 +47,7 @@ class Info:
     units: int
     metadata: dict[str, int]
     single_rate: bool = False
+    layers: tuple[int, ...] | None = None
     width: int | None = None
     height: int | None = None
     bpp: float | None = None
@@ -69,6 +71,11 @@ class Info:
         if self.kind == "video":
             return f"{self.width}x{self.height}, {self.frames} frames"
         return f"{self.rate} Hz {self.layout}" + (f", {self.seconds:.2f} s" if self.seconds is not None else "")
+
+
+def layers_of(parsed: Container) -> tuple[int, ...]:
+    """Return the entropy-coded bytes of each unit."""
+    return tuple(len(unit.payload) for unit in parsed.units)
 
 
 def facts(parsed: Container, params: dict[str, Any], size: int) -> dict[str, Any]:

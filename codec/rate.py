@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from codec.errors import RateError
-from codec.params import QUALITY_STEPS, quality_of
+from codec.params import QUALITY_STEPS, quality_index, quality_of
 
 T = TypeVar("T")
 
@@ -22,7 +22,13 @@ def kilobits_per_second(size: int, seconds: float) -> float:
 
 
 def largest_below(
-    attempt: Callable[[float], T], measure: Callable[[T], float], target: float, what: str, *, single: bool = False
+    attempt: Callable[[float], T],
+    measure: Callable[[T], float],
+    target: float,
+    what: str,
+    *,
+    single: bool = False,
+    highest: float = 100,
 ) -> T:
     """Return the attempt of the highest quality whose measure does not exceed `target`.
 
@@ -30,11 +36,13 @@ def largest_below(
         attempt: quality 0..100 -> anything; the measure of its result grows with quality.
         what: the target in words, for the message.
         single: quality has no effect, so there is one attempt.
+        highest: quality to look up to.
 
     Raises:
         RateError: even quality 0 exceeds it.
     """
-    return _furthest(attempt, lambda value: value <= target, measure, 0, 0 if single else QUALITY_STEPS, what)
+    stop = 0 if single else quality_index(highest)
+    return _furthest(attempt, lambda value: value <= target, measure, 0, stop, what, single=single)
 
 
 def smallest_above(
@@ -46,14 +54,14 @@ def smallest_above(
         RateError: even quality 100 does not reach it.
     """
     stop = QUALITY_STEPS if single else 0
-    return _furthest(attempt, lambda value: value >= target, measure, QUALITY_STEPS, stop, what)
+    return _furthest(attempt, lambda value: value >= target, measure, QUALITY_STEPS, stop, what, single=single)
 
 
-def _furthest(attempt, accepts, measure, start: int, stop: int, what: str):
+def _furthest(attempt, accepts, measure, start: int, stop: int, what: str, *, single: bool):
     """Return the accepted attempt nearest to quality index `stop`, by bisection from `start`."""
     best = attempt(quality_of(start))
     if not accepts(measure(best)):
-        cause = "the model has a single rate, which" if start == stop else f"quality {quality_of(start):g}"
+        cause = "the model has a single rate, which" if single else f"quality {quality_of(start):g}"
         raise RateError(
             f"{what} is out of reach: {cause} gives {measure(best):.6g}; try another target or another model"
         )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from codec import checkpoint, container
 from codec.errors import CodecError, CorruptError, TruncatedError
-from codec.info import Info, facts
+from codec.info import Info, facts, layers_of
 from codec.limits import MAX_MEMORY, MAX_PIXELS
 from codec.params import KINDS, quality_of, unpack, video_format
 
@@ -35,10 +35,12 @@ class Stream:
         source: path, bytes or binary file.
         device: where synthesis runs: `auto`, `cpu` or `cuda`.
         max_pixels, max_memory: limits for decoding (pixels, bytes).
-        tolerant: accept damaged units, for `problems` and to salvage what is whole.
+        tolerant: accept damaged units, for `problems`, to salvage what is whole and to predict what is lost.
+        layers: take no more than so many layers of a picture, of systems that have them; by default all.
 
     Raises:
         FormatError: the file is damaged, truncated or not a .lcb file.
+        ValueError: layers are wanted of sound or video.
     """
 
     def __init__(
@@ -49,12 +51,19 @@ class Stream:
         max_pixels: int = MAX_PIXELS,
         max_memory: int = MAX_MEMORY,
         tolerant: bool = False,
+        layers: int | None = None,
     ) -> None:
         self._data = _read(source)
-        self._container = container.parse(self._data, tolerant=tolerant)
-        self._params = unpack(self._container.params)
-        if self._container.later and self.kind != "video":
+        self._file = self._container = container.parse(self._data, tolerant=tolerant)
+        self._header = unpack(self._file.params)
+        self._params = dict(self._header)
+        if self._file.later and self.kind != "video":
             raise CorruptError(f"clips follow, which {self.kind} does not have")
+        if self.kind != "image" and any(clip.compact for clip in self._file.clips):
+            raise CorruptError(f"its units share a chunk, which those of {self.kind} do not")
+        if layers is not None and self.kind != "image":
+            raise ValueError(f"layers are for images, not for {self.kind}")
+        self._layers, self._lost = layers, None
         self._clips = [self._params]
         self._device, self._tolerant = device, tolerant
         self._limits = {"max_pixels": max_pixels, "max_memory": max_memory}
@@ -65,8 +74,8 @@ class Stream:
 
     @cached_property
     def info(self) -> Info:
-        """Facts of the header, without decoding; imports no torch."""
-        parsed, params = self._container, self._params
+        """Facts of the whole file's header, without decoding; imports no torch."""
+        parsed, params = self._file, self._header
         sizes = {name: len(data) for name, data in parsed.metadata.items()}
         if parsed.alpha is not None:
             sizes["alpha"] = len(parsed.alpha)
@@ -88,6 +97,7 @@ class Stream:
             units=sum(len(clip.units) for clip in parsed.clips),
             metadata=sizes,
             single_rate=bool(model and model.facts.get("single_rate")),
+            layers=layers_of(parsed) if model and model.facts.get("layered") else None,
             **facts(parsed, params, len(self._data)),
         )
 
@@ -186,9 +196,10 @@ class Stream:
         return self._checked_system(), self._container, self._clips[0]
 
     def tokens(self) -> np.ndarray:
-        """Return the codebook indices [books, frames], int32, of several channels [channels, books, frames].
+        """Return the codebook indices, int32, that generative models take.
 
-        `codec.from_tokens` makes sound of them again.
+        Of sound [books, frames], of several channels [channels, books, frames]; of pictures [h, w] (vqgan), [regions,
+        tokens] (onedpiece). `codec.from_tokens` makes sound, or a picture, of them again.
 
         Raises:
             ValueError: the system has no codebooks.
@@ -206,23 +217,62 @@ class Stream:
         system = self._checked_system()
         return task.predict(system, self.symbols, self._params)
 
+    def lost(self) -> list[tuple[int, int, int, int]]:
+        """Return what of a picture cannot be decoded: (x, y, width, height) in pixels of each unit that is damaged.
+
+        A stream must be `tolerant` to get there. `decode(repair=True)` predicts these parts where the system can.
+        """
+        from codec.engine import images
+
+        if self.kind != "image":
+            raise ValueError(f"areas are of images, not of {self.kind}; use problems")
+        if self._lost is None:
+            system = self._checked_system()
+            self._lost = images.lost_areas(self._container, self._params, system)
+        return list(self._lost)
+
+    def whole_layers(self) -> int:
+        """Return how many of the first layers of a picture are whole: what a `tolerant` stream decodes to.
+
+        Raises:
+            ValueError: the system has no layers.
+        """
+        from codec.engine import layers
+
+        system = self._checked_system()
+        if not system.layered:
+            raise ValueError(f"{system.id} has no layers; files of onedpiece have")
+        return layers.whole(self._container, self._params, system)
+
+    def remedies(self) -> tuple[str, ...]:
+        """Return how a damaged picture can be looked at: `repair`, `salvage` (its first layers), both or neither."""
+        from codec.system import System
+
+        system = self._checked_system()
+        able = {"repair": type(system).repair is not System.repair, "salvage": system.layered}
+        return tuple(name for name, true in able.items() if true)
+
     def decode(
-        self, *, start: int = 0, stop: int | None = None, clip: int = 0, progress: Any = None
+        self, *, start: int = 0, stop: int | None = None, clip: int = 0, repair: bool = False, progress: Any = None
     ) -> Image | Audio | Video:
         """Return the picture, the sound or a clip of video.
 
         Args:
             start, stop: of sound, the samples wanted, of video, the frames; only the units they depend on are decoded.
             clip: of video, which one, from 0.
+            repair: of a picture, predict the parts that are lost, see `lost`, from the others. Without it a `tolerant`
+                stream of a system with layers decodes those that are whole, of another one damaged parts raise.
 
         Raises:
             LimitError, UnknownSystemError, MissingModelError, DesyncError, CorruptError.
             NoSignalError: the system serves a task; use `predict`.
-            ValueError: there are no such samples or frames.
+            ValueError: there are no such samples or frames, or the system cannot predict what is lost.
         """
         from codec.system import no_progress
 
         progress = progress or no_progress
+        if repair and self.kind != "image":
+            raise ValueError(f"what is lost of {self.kind} cannot be predicted; --salvage decodes what is whole")
         if self.kind == "video":
             return self._decode_video(start, stop, clip, progress)
         system = self._checked_system()
@@ -230,9 +280,7 @@ class Stream:
             from codec.engine import audio
 
             return audio.decode(self._container, self._params, system, start=start, stop=stop, progress=progress)
-        from codec.engine import images
-
-        return images.decode(self._container, self._params, system, progress)
+        return self._decode_image(system, repair, progress)
 
     def frames(
         self,
@@ -259,6 +307,33 @@ class Stream:
             self._container, self._clips, system, clip=clip, start=start, stop=stop,
             progress=progress or no_progress, damaged=damaged,
         )  # fmt: skip
+
+    def truncated(self, size: int) -> bytes:
+        """Return a file of at most `size` bytes with the first tokens of this one; see `codec.truncate`."""
+        from codec import rate
+        from codec.engine import layers
+
+        if len(self._data) <= size:
+            return self._data
+        system = self._checked_system()
+        if not system.layered:
+            raise ValueError(f"files of {system.id} cannot be cut, those of onedpiece can; encode it again, smaller")
+        cut = layers.cutter(self._container, self.symbols(), self._params, system)
+        best = quality_of(self._params["quality"])
+        return rate.largest_below(cut, len, size, f"a size of {size} bytes", highest=best)
+
+    def _decode_image(self, system: System, repair: bool, progress: Any) -> Image:
+        from codec.engine import images, layers
+
+        parsed, params = self._container, self._params
+        if repair:
+            lost: list[images.Area] = []
+            picture = images.decode(parsed, params, system, progress, damaged=lost.append)
+            self._lost = lost
+            return picture
+        if self._tolerant and system.layered:
+            parsed, params = layers.salvaged(parsed, params, system)
+        return images.decode(parsed, params, system, progress)
 
     def _decode_video(self, start: int, stop: int | None, clip: int, progress: Any) -> Video:
         from codec.engine import clips, video_decoder
@@ -307,10 +382,14 @@ class Stream:
             self._params |= audio.derived(self._container, self._params, system)
             audio.check_limits(self._params, **self._limits)
         else:
-            from codec.engine import images
+            from codec.engine import images, layers
 
             images.check_limits(self._params, **self._limits)
             system = self._system()
+            if self._layers is not None:
+                self._container, params = layers.first(self._container, self._params, system, self._layers)
+                self._params |= params
+                self._layers = None  # done
         units.check_symbols(system, self._params, max_memory=self._limits["max_memory"])
         return system
 

@@ -54,6 +54,8 @@ class System(nn.Module, ABC):
         rates: beginnings of parameter names -> learning rate, as a multiple of the recipe's; others train at 1.
         keeps_wave: samples come back near the original's; otherwise only its spectra do.
         single_rate: every model of the system is one point of rate and distortion; quality has no effect.
+        compact: units are small, so a file frames them with three bytes each; see `codec.container`.
+        layered: units are layers, first to last: a signal can be made of the first of them alone.
         borrows: beginning of the names of parameters that are those of another model, named `base` in the config, and
             are stored with that one alone, as are its tables; none if empty.
 
@@ -69,6 +71,8 @@ class System(nn.Module, ABC):
     rates: ClassVar[Mapping[str, float]] = {}
     keeps_wave: ClassVar[bool] = True
     single_rate: ClassVar[bool] = False
+    compact: ClassVar[bool] = False
+    layered: ClassVar[bool] = False
     borrows: ClassVar[str] = ""
     shape: ScaleMixture | None
     tables: TableModels
@@ -107,12 +111,36 @@ class System(nn.Module, ABC):
         raise ValueError(f"{self.id} makes no signal of latents; models of walloc, waveprior and walloc-audio do")
 
     def tokens(self, symbols: Symbols) -> Tensor:
-        """Return whole symbols as the integers [books, time] that language models take, coarse books first.
+        """Return whole symbols as the integers that generative models take.
+
+        Of sound [books, time], coarse books first; of pictures [h, w], or [regions, tokens], coarse tokens first.
 
         Raises:
             ValueError: the system has no codebooks.
         """
-        raise ValueError(f"{self.id} has no codebooks, so no tokens; use latents, or a model of system rvq")
+        raise ValueError(f"{self.id} has no codebooks, so no tokens; use latents, or a model of rvq, vqgan, onedpiece")
+
+    def repair(self, symbols: Symbols, params: Params, lost: Sequence[UnitSpec]) -> Symbols:
+        """Return whole symbols with those of lost units, zero now, predicted from the others.
+
+        Raises:
+            ValueError: the system cannot.
+        """
+        raise ValueError(f"{self.id} cannot predict what was lost; models of vqgan can")
+
+    def layer_quality(self, params: Params, layers: int) -> int:
+        """Return the quality index at which a stream is just the first `layers` units of one with `params`.
+
+        Only of systems that are `layered`.
+        """
+        raise NotImplementedError(f"{self.id} has no layers")
+
+    def truncated(self, symbols: Symbols, params: Params, quality: int) -> tuple[Symbols, Params]:
+        """Return symbols and params of a lower quality index, which are a part of those of the higher one.
+
+        Only of systems that are `layered`.
+        """
+        raise NotImplementedError(f"{self.id} has no layers")
 
     @abstractmethod
     def loss(self, batch: Tensor) -> dict[str, Tensor]:

@@ -28,17 +28,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from codec.coding.coder import Coder
-from codec.models.layers import wavelet
-from codec.models.layers.block import Block
 from codec.models.layers.hyper import STRIDE, HyperAnalysis, HyperSynthesis, coarse
 from codec.models.layers.klt import become_klt
 from codec.models.layers.precision import fast_dtype
 from codec.models.layers.quincunx import QuincunxPrior
 from codec.models.layers.transform_codec import TransformCodec
+from codec.models.layers.two_scales import BANDS, BLOCK, PACKETS_HALO, Analysis, Synthesis, packets, pictures
 from codec.system import Params, Symbols
-
-BANDS = 3 * wavelet.BLOCK**2
-_PACKETS_HALO = -(-wavelet.HALO // 16)  # latents: the packets' reach
 
 
 @dataclass(frozen=True)
@@ -72,62 +68,6 @@ class Config:
     hyper_width: int = 96
 
 
-class Analysis(nn.Module):
-    """g_a on packet coefficients [B, 192, 2h, 2w]: to latents [B, C, h, w]."""
-
-    def __init__(self, config: Config) -> None:
-        super().__init__()
-        fine, deep = config.analysis
-        self.skip = nn.Conv2d(4 * BANDS, config.latents, 1)
-        self.head = nn.Conv2d(BANDS, config.width, 1)
-        self.fine = nn.ModuleList(Block(config.width) for _ in range(fine))
-        self.down = nn.Conv2d(4 * config.width, config.deep, 1)
-        self.deep = nn.ModuleList(Block(config.deep) for _ in range(deep))
-        self.tail = nn.Conv2d(config.deep, config.latents, 1)
-        nn.init.zeros_(self.tail.weight)
-        nn.init.zeros_(self.tail.bias)
-        self.reach = deep + -(-fine // 2)  # latents
-
-    def forward(self, bands: Tensor, t: Tensor) -> Tensor:
-        x = self.head(bands.to(self.tail.weight.dtype, memory_format=torch.channels_last))
-        for block in self.fine:
-            x = block(x, t)
-        x = self.down(F.pixel_unshuffle(x, 2))
-        for block in self.deep:
-            x = block(x, t)
-        detail = self.tail(x).float()
-        with torch.autocast(bands.device.type, enabled=False):
-            return self.skip(F.pixel_unshuffle(bands, 2)) + detail
-
-
-class Synthesis(nn.Module):
-    """g_s: latents [B, C, h, w] to packet coefficients [B, 192, 2h, 2w]."""
-
-    def __init__(self, config: Config) -> None:
-        super().__init__()
-        fine, deep = config.synthesis
-        self.skip = nn.Conv2d(config.latents, 4 * BANDS, 1)
-        self.head = nn.Conv2d(config.latents, config.deep, 1)
-        self.deep = nn.ModuleList(Block(config.deep) for _ in range(deep))
-        self.up = nn.Conv2d(config.deep, 4 * config.width, 1)
-        self.fine = nn.ModuleList(Block(config.width) for _ in range(fine))
-        self.tail = nn.Conv2d(config.width, BANDS, 1)
-        nn.init.zeros_(self.tail.weight)
-        nn.init.zeros_(self.tail.bias)
-        self.reach = deep + -(-fine // 2)  # latents
-
-    def forward(self, latents: Tensor, t: Tensor) -> Tensor:
-        x = self.head(latents.to(self.tail.weight.dtype, memory_format=torch.channels_last))
-        for block in self.deep:
-            x = block(x, t)
-        x = F.pixel_shuffle(self.up(x), 2)
-        for block in self.fine:
-            x = block(x, t)
-        detail = self.tail(x).float()
-        with torch.autocast(latents.device.type, enabled=False):
-            return F.pixel_shuffle(self.skip(latents), 2) + detail
-
-
 class Waveprior(TransformCodec):
     """The waveprior system. Symbols: `y` [h, w, C] at 1/16 resolution, `z` [h / 4, w / 4, Z] at 1/64."""
 
@@ -135,13 +75,13 @@ class Waveprior(TransformCodec):
     version = 1
     # The linear paths start at their optimum; Adam's noise in them would cost more than they can still learn.
     rates = TransformCodec.rates | {"h_s.": 2.0, "g_a.skip.": 0.1, "g_s.skip.": 0.1}
-    block = 2 * wavelet.BLOCK
+    block = BLOCK
 
     def __init__(self, config: Config) -> None:
         super().__init__(config.latents, config.lambda_range)
         self.config = config
-        self.g_a = Analysis(config)
-        self.g_s = Synthesis(config)
+        self.g_a = Analysis(config.latents, config.width, config.deep, config.analysis)
+        self.g_s = Synthesis(config.latents, config.width, config.deep, config.synthesis)
         conditions = 1
         if config.hyper:
             self.h_a = HyperAnalysis(config.latents, config.hyper, config.hyper_width)
@@ -150,8 +90,8 @@ class Waveprior(TransformCodec):
         self.prior = QuincunxPrior(
             config.latents, config.groups, config.hidden, conditions, far=config.far, shared=True
         )
-        self.halo_a = _PACKETS_HALO + self.g_a.reach
-        self.halo_s = _PACKETS_HALO + self.g_s.reach
+        self.halo_a = PACKETS_HALO + self.g_a.reach
+        self.halo_s = PACKETS_HALO + self.g_s.reach
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Waveprior:
@@ -161,18 +101,14 @@ class Waveprior(TransformCodec):
     @torch.no_grad()
     def initialize(self, batches: Iterable[Tensor]) -> None:
         """Start as a transform codec: the linear paths are the KLT of 16x16 pixels, whitened, and its inverse."""
-        bands = (F.pixel_unshuffle(wavelet.analysis(x), 2).permute(0, 2, 3, 1).reshape(-1, 4 * BANDS) for x in batches)
+        bands = (F.pixel_unshuffle(packets(x), 2).permute(0, 2, 3, 1).reshape(-1, 4 * BANDS) for x in batches)
         self.initial_gains(become_klt(self.g_a.skip, self.g_s.skip, bands))
 
     def latents_of(self, x: Tensor, t: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):
-            bands = wavelet.analysis(x)
-        return self.g_a(bands, t)
+        return self.g_a(packets(x), t)
 
     def signal_of(self, latents: Tensor, t: Tensor) -> Tensor:
-        bands = self.g_s(latents, t)
-        with torch.autocast(latents.device.type, enabled=False):
-            return wavelet.synthesis(bands.float())
+        return pictures(self.g_s(latents, t))
 
     def side(self, y: Tensor, t: Tensor) -> Symbols:
         latents = y * torch.exp2(-self.gain(t).float())[..., None, None].to(y.device)

@@ -13,16 +13,10 @@ from codec.errors import RecipeError
 from codec.training import recipe as recipes
 from codec.training import trainer
 from codec.training.critics import Critics
-from codec.training.discriminators import (
-    BandDiscriminator,
-    Discriminators,
-    PeriodDiscriminator,
-    adversarial_loss,
-    discriminator_loss,
-    feature_distance,
-)
+from codec.training.discriminators import adversarial_loss, discriminator_loss, feature_distance
 from codec.training.export import export
 from codec.training.run import Run
+from codec.training.sound_discriminators import BandDiscriminator, PeriodDiscriminator, SoundDiscriminators
 from codec.training.sounds import Sounds
 from codec.training.sources import dataset
 
@@ -158,7 +152,7 @@ def test_published_sizes():
 
 
 def test_gradients_reach_every_parameter_and_the_sound():
-    networks, x = Discriminators(**SMALL), torch.randn(2, 2000)
+    networks, x = SoundDiscriminators(**SMALL), torch.randn(2, 2000)
     y = torch.randn(2, 2000, requires_grad=True)
     discriminator_loss(networks(x), networks(y)).backward()
     assert [name for name, p in networks.named_parameters() if p.grad is None or not p.grad.any()] == []
@@ -166,7 +160,7 @@ def test_gradients_reach_every_parameter_and_the_sound():
 
 
 def test_losses():
-    networks, x, y = Discriminators(**SMALL), torch.randn(2, 2000), torch.randn(2, 2000)
+    networks, x, y = SoundDiscriminators(**SMALL), torch.randn(2, 2000), torch.randn(2, 2000)
     assert feature_distance(networks(x), networks(x)) == 0
     assert feature_distance(networks(x), networks(y)) > 0
     perfect, fooled = [[torch.ones(2)]] * 4, [[torch.zeros(2)]] * 4
@@ -179,7 +173,7 @@ def test_losses():
 
 
 def critics(**changes) -> Critics:
-    return Critics(recipes.Adversary(**SMALL | changes), torch.device("cpu"))
+    return Critics(recipes.SoundAdversary(**SMALL | changes), torch.device("cpu"))
 
 
 def test_the_discriminators_learn():
@@ -339,13 +333,16 @@ def test_any_system_of_sound(folder, tmp_path):
 def test_recipes(tmp_path):
     assert recipe(tmp_path, RVQ + TRAIN).adversary is None
     plan = recipe(tmp_path, adversary__lr="5e-4", adversary__windows="[64]")
-    assert plan.adversary == recipes.Adversary(**SMALL | {"lr": 5e-4, "windows": (64,)})
+    assert plan.adversary == recipes.SoundAdversary(**SMALL | {"lr": 5e-4, "windows": (64,)})
     assert recipes.fingerprint(plan) == recipes.fingerprint(dataclasses.replace(plan, adversary=None))
 
 
 def test_wrong_recipes_are_refused(tmp_path):
     for text, why in (
-        (RVQ + TRAIN + "[adversary]\nspeed = 9", "adversary. knows start"),
+        (RVQ + TRAIN + "[adversary]\nspeed = 9", "for rvq, .adversary. knows start"),
+        (RVQ + TRAIN + "[adversary]\nwidth = 64", "'width'; for rvq, .adversary. knows start"),
+        (RVQ + TRAIN + "[adversary]\nwarmup = -1", "start, warmup and share are 0 or more; for rvq"),
+        (RVQ + TRAIN + "[adversary]\nscales = 2", "'scales'; for rvq, .adversary. knows start"),
         ("adversary = 3\n" + RVQ + TRAIN, "adversary. knows start"),
         (RVQ + TRAIN + "[adversary]\nwindows = 512", "adversary. knows start"),
         (RVQ + TRAIN + "[adversary]\nwindows = [4096]", "crops of .train. have 2400"),
@@ -357,14 +354,15 @@ def test_wrong_recipes_are_refused(tmp_path):
             recipe(tmp_path, body, **{setting: "1"})
 
 
-def test_only_systems_of_sound_have_adversaries(tmp_path, monkeypatch):
-    walloc = (
-        'system = "walloc"\n[config]\nlatents = 12\nwidth = 16\nblocks = 1\ngroups = [3, 4, 5]\nhidden = 16\n'
-        "lambda_range = [0.002, 0.05]\n"
-    )
-    with pytest.raises(RecipeError, match="systems of sound, walloc is one of image"):
-        Run(recipe(tmp_path, walloc + TRAIN + ADVERSARY), torch.device("cpu"))
+def test_systems_that_have_no_adversaries(tmp_path, monkeypatch):
+    with pytest.raises(RecipeError, match="systems of audio and image, stem is one of video"):
+        recipe(tmp_path, 'system = "stem"\n[config]\n' + TRAIN + ADVERSARY)
     run = Run(recipe(tmp_path), torch.device("cpu"))
     monkeypatch.setattr(type(run.model), "loss_and_signals", codec.system.System.loss_and_signals)
     with pytest.raises(RecipeError, match="rvq cannot be trained against an adversary"):
         run.advance(torch.zeros(2, 1, 2400))
+
+
+def test_a_share_where_the_system_hides_its_gradient(voices, tmp_path):
+    with pytest.raises(RecipeError, match=r"adversary\.share=0"):
+        run_to(1, recipe(tmp_path, adversary__share="0.3"), voices, tmp_path)

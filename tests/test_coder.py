@@ -47,6 +47,34 @@ def test_round_trip_in_several_calls(seed, counts, spread):
     reader.finish(writer.check)
 
 
+@given(st.integers(0, 10**6), st.integers(0, 80), st.sampled_from([0.0, 1.0, 30.0]))
+@settings(max_examples=40, deadline=None)
+def test_compact_payloads_are_read_and_shorter(seed, count, spread):
+    models = TableModels(build_tables(ScaleMixture()))
+    symbols, location, log2_scale = draw(seed, count, spread)
+    writer = Writer(models)
+    writer(symbols, location, log2_scale)
+    payload = writer.finish(compact=True)
+    assert len(payload) <= len(writer.finish())
+    assert payload[-1:] != b"\0"
+    reader = Reader(models, payload, compact=True)
+    assert torch.equal(reader(None, location, log2_scale), symbols)
+    reader.finish(writer.check)
+
+
+def test_compact_payloads_cost_less_than_a_byte_more_than_their_bits(models):
+    excess = []
+    for seed in range(100):
+        symbols, location, log2_scale = draw(seed, 40, 0.2)
+        writer, meter = Writer(models), RateMeter(ScaleMixture().double(), noise=False)
+        writer(symbols, location, log2_scale)
+        with torch.no_grad():
+            meter(symbols[None], location[None], log2_scale[None])
+        excess.append(len(writer.finish(compact=True)) - float(meter.bits) / 8)
+    assert np.mean(excess) < 0.8
+    assert max(excess) < 2
+
+
 def test_size_is_the_estimate(models):
     symbols, location, log2_scale = draw(1, 200_000)
     log2_scale = log2_scale.clamp(-3, 7)

@@ -64,13 +64,27 @@ def test_descriptions_have_version_and_every_option(name):
         assert f"{key}=" in found.description
 
 
+@pytest.mark.parametrize("name", ["webp", "avif"])
+@pytest.mark.parametrize("scale", [2, 3, 16])
+def test_reduced_pictures_are_smaller_files_of_the_same_size(name, scale, picture):
+    plain, small = (parse_spec(f"{name}:q=0{more}")[0].codec("q=0") for more in ("", f",scale={scale}"))
+    assert len(small.encode(picture)) < len(plain.encode(picture))
+    assert small.options["scale"].startswith(f"1/{scale},")
+    assert "scale" not in plain.options  # as in results of before there was a scale
+    for odd in (picture, Image(picture.samples[:95, :119]), Image(picture_of((1, 33))[..., None])):
+        assert small.decode(small.encode(odd)).samples.shape[:2] == odd.samples.shape[:2]
+    gentle = parse_spec(f"{name}:q=90,scale={scale}")[0].codec("q=90")
+    flat = Image(np.full((50, 61, 3), (200, 120, 40), np.uint8))
+    assert codec.psnr_of(gentle.decode(gentle.encode(flat)), flat) > 35  # neither shifted nor darkened
+
+
 def test_sizes_do_not_depend_on_threads():
     big = Image(picture_of((700, 900, 3)))  # where libavif would choose several tiles
     threads, sizes = torch.get_num_threads(), set()
     try:
         for count in (1, 4):
             torch.set_num_threads(count)
-            options = {"q": "50", "speed": "9", "subsampling": "4:4:4"}
+            options = {"q": "50", "speed": "9", "subsampling": "4:4:4", "scale": "1"}
             made = anchors.avif.make(options)
             assert made.options["max_threads"] == count
             sizes.add(len(made.encode(big)))

@@ -51,6 +51,19 @@ def test_readers_read_what_each_reader_reads(models):
         readers.finish([0] * len(files))
 
 
+def test_readers_read_computed_alphabets():
+    models, lanes = TableModels(None), []
+    masses = torch.from_numpy(np.random.default_rng(0).integers(-2000, 2000, (3, 4, 5, 7)) / 256.0)
+    given = torch.from_numpy(np.random.default_rng(1).integers(0, 7, (3, 4, 5))).double()
+    for symbols, log2_mass in zip(given, masses, strict=True):
+        writer = Writer(models)
+        writer.masses(symbols, log2_mass)
+        lanes.append((writer.finish(compact=True), writer.check))
+    readers = Readers(models, [payload for payload, _ in lanes], compact=True)
+    assert torch.equal(readers.masses(None, masses), given)
+    readers.finish([check for _, check in lanes])
+
+
 def test_no_payload_gets_past_the_checks(models):
     """Whatever bytes there are, reading ends in symbols within range that fail the check, or in an error."""
     rng = np.random.default_rng(0)

@@ -11,6 +11,7 @@ CONFIGS = {
     "grouped": {"groups": 2, "layers": 2, "entries": 32},
     "masked": {"books": 5, "entries": 32},
     "single": {"entries": 128},
+    "projected": {"entries": 128},
     "fsq": {"levels": [8, 5, 5]},
 }
 
@@ -147,6 +148,23 @@ def test_books_follow_what_chooses_them():
     for _ in range(800):
         single(x, torch.tensor([1]))
     torch.testing.assert_close(single.tables[0].entries, torch.tensor([[-3.0, 1.0], [3.0, -1.0]]), atol=0.01, rtol=0)
+
+
+def test_a_projection_moves_all_entries():
+    torch.manual_seed(0)
+    projected = build(WIDTH, {"kind": "projected", "entries": 128})
+    projected.initialize(points(600))
+    before, frozen = projected.entries.clone(), projected.frozen.clone()
+    optimizer = torch.optim.SGD(projected.parameters(), 0.1)
+    for _ in range(20):
+        optimizer.zero_grad()
+        projected((points(64)[None] * 2).requires_grad_(), torch.tensor([1])).loss.backward()
+        optimizer.step()
+    with torch.no_grad():
+        after = projected.projector(frozen)
+    assert torch.equal(projected.frozen, frozen)
+    assert (after - before).abs().sum(1).min() > 0.01
+    assert float(after.square().mean()) > 1.2 * float(before.square().mean())
 
 
 def test_scalar_codes_are_numbers_in_mixed_radix():

@@ -48,7 +48,7 @@ def report(evaluation, tmp_path_factory) -> Path:
         black, white = (Image(np.full(shape, value, np.uint8)) for value in (0, 255))
         return [
             *(Decoded("walloc-12", f"q={10 * i}", 0.1 * 2**i, 25.0 + i, black) for i in range(3)),
-            *(Decoded("jpeg", f"q={10 * i}", 0.12 * 2**i, 24.0 + i, white) for i in range(3)),
+            *(Decoded("jpeg", f"q={10 * i}", 0.12 * 2**i, 24.0 + i, white, 1482 * 2**i) for i in range(3)),
         ]
 
     shapes = {"kodim01.png": (400, 520, 3), "small.png": (50, 60, 1)}
@@ -195,7 +195,7 @@ def test_points_unfold(page):
 def test_side_by_side(page, tmp_path):
     captions = texts(page, "#panes figure:not([hidden]) figcaption")
     assert captions[0] == "original"
-    assert captions[1].startswith("A jpeg q=10 0.240 bpp, 25.00 dB")
+    assert captions[1] == "A jpeg q=10 2,964 bytes, 0.240 bpp, 25.00 dB"
     assert captions[2] == "B walloc-12 q=10 0.200 bpp, 26.00 dB, \N{MINUS SIGN}16.7 % bits against A"
     seen = [pixels(page, tmp_path, f"#panes figure:nth-of-type({i}) .frame") for i in (1, 2, 3)]
     assert [picture.shape for picture in seen] == [(384, 384, 3)] * 3

@@ -38,7 +38,7 @@ def test_a_comma_starts_the_next_key_where_one_follows():
     [curve] = parse_spec("avif:q=20..80/15,speed=8")
     assert curve.name == "avif:speed=8"
     assert list(curve.settings) == ["q=20", "q=35", "q=50", "q=65", "q=80"]
-    assert curve.settings["q=35"] == {"q": "35", "speed": "8", "subsampling": "4:4:4"}
+    assert curve.settings["q=35"] == {"q": "35", "speed": "8", "subsampling": "4:4:4", "scale": "1"}
 
 
 def test_values_of_a_fixed_key_are_curves_and_names_do_not_depend_on_the_order():

@@ -77,7 +77,7 @@ def test_quality_orders_rate_and_distortion(shown, photo):
     results = []
     for quality in (0, 33.3, 66.6, 100):
         data = encode(photo, shown.name, quality=quality)
-        results.append((len(data), codec.psnr_of(codec.decode(data), Image(photo))))
+        results.append((codec.open(data).info.payload_bytes, codec.psnr_of(codec.decode(data), Image(photo))))
     assert results == sorted(results)
     assert results[-1][0] > 1.5 * results[0][0]
 
@@ -112,12 +112,14 @@ def test_another_process_decodes_the_same(info, photo, tmp_path):
 
 @pytest.mark.parametrize("quality", [10, 50, 100])
 def test_estimated_and_real_bits_agree(info, quality):
-    """Within 1 % plus the container, on a picture large enough for the coder's last word not to matter."""
+    """Within 1 % plus the container, on a picture large enough for the coder's last word not to matter, but for units
+    that are small: each ends on a whole byte."""
     picture = Image(np.tile(codec.read(DATA / "parrots.png").samples, (3, 3, 1)))
     data = encode(picture, info.name, quality=quality)
     stream = codec.open(data)
     estimate = stream.estimated_bits() / 8
-    assert abs(stream.info.payload_bytes - estimate) <= 0.01 * estimate + 8
+    ends = 0.6 * stream.info.units if checkpoint.load(info).compact else 8
+    assert abs(stream.info.payload_bytes - estimate) <= 0.01 * estimate + ends
 
 
 def test_reader_and_writer_take_the_same_path(info, photo):
@@ -137,9 +139,12 @@ def test_reader_and_writer_take_the_same_path(info, photo):
 def test_embedding_is_float_and_small(info, photo):
     stream = codec.open(encode(photo, info.name, quality=60))
     latents = stream.latents()
-    rows, cols, channels = stream.symbols()["y"].shape
+    symbols = stream.symbols()
     assert latents.dtype == torch.float32
-    assert latents.shape == (channels, rows, cols)
+    assert latents.dim() == 3
+    assert latents[0].numel() <= photo.size / 100
+    if "y" in symbols:
+        assert latents.shape == (symbols["y"].shape[2], *symbols["y"].shape[:2])
     assert 0.1 < float(latents.std()) < 10
 
 

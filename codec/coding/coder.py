@@ -200,23 +200,58 @@ class Writer(_Checked):
             if size:
                 self._encoder.encode(np.array([excess - (1 << size)], np.int32), _model.Uniform(1 << size))
 
-    def finish(self) -> bytes:
-        """Return the payload: 32-bit little-endian words, trailing zero bytes of the last word left out."""
-        return self._encoder.get_compressed().astype("<u4").tobytes().rstrip(b"\0")
+    def finish(self, *, compact: bool = False) -> bytes:
+        """Return the payload: 32-bit little-endian words, trailing zero bytes of the last word left out.
+
+        Args:
+            compact: big-endian words instead, and of all numbers that decode to the symbols the one with most zero
+                bytes at its end, which are left out: about two bytes less.
+        """
+        words = self._encoder.get_compressed()
+        if not compact:
+            return words.astype("<u4").tobytes().rstrip(b"\0")
+        count, (lower, size) = self._encoder.pos()
+        return _shortest(words.astype(">u4").tobytes(), 4 * count, lower, size)
+
+
+def _shortest(sealed: bytes, done: int, lower: int, size: int) -> bytes:
+    """Return the shortest bytes that decode as a sealed payload does.
+
+    Any number in an interval decodes to the same symbols. `lower` and `size` are its beginning and length in units of
+    the 8 bytes after the first `done`; carries may still reach those, so the interval is taken from where the sealed
+    number lies in it.
+
+    Args:
+        sealed: big-endian words.
+    """
+    start = max(done - 8, 0)  # a carry that goes further leaves a shorter, still valid, interval
+    width = done + 8 - start
+    value = int.from_bytes(sealed[start:].ljust(width, b"\0"), "big")
+    low = max(value - ((value - lower) & (1 << 64) - 1), 0)
+    high = min(value - ((value - lower) & (1 << 64) - 1) + size, 1 << 8 * width)
+    for kept in range(width + 1):
+        unit = 1 << 8 * (width - kept)
+        rounded = -(-low // unit) * unit
+        if rounded < high:
+            return (sealed[:start] + rounded.to_bytes(width, "big")[:kept]).rstrip(b"\0")
+    return sealed.rstrip(b"\0")
 
 
 class Reader(_Checked):
     """Decodes symbols from bytes.
 
+    Args:
+        compact: as the writer's `finish` was told.
+
     Raises:
         CorruptError: a symbol is impossible.
     """
 
-    def __init__(self, models: TableModels, payload: bytes) -> None:
+    def __init__(self, models: TableModels, payload: bytes, *, compact: bool = False) -> None:
         super().__init__()
         self._models = models
         padded = payload + b"\0" * (-len(payload) % 4)
-        self._decoder = _queue.RangeDecoder(np.frombuffer(padded, "<u4").astype(np.uint32))
+        self._decoder = _queue.RangeDecoder(np.frombuffer(padded, ">u4" if compact else "<u4").astype(np.uint32))
 
     def __call__(self, symbols: None, location: Tensor, log2_scale: Tensor) -> Tensor:
         index, shift = (part.flatten().numpy() for part in table_index(location, log2_scale))

@@ -27,7 +27,7 @@ def encode_unit(system: System, spec: UnitSpec, symbols: Symbols) -> Unit:
     writer = Writer(system.tables)
     with torch.no_grad():
         system.code(writer, spec.params, symbols)
-    return Unit(writer.finish(), writer.check)
+    return Unit(writer.finish(compact=system.compact), writer.check)
 
 
 def decode_unit(system: System, spec: UnitSpec, unit: Unit) -> Symbols:
@@ -40,10 +40,15 @@ def decode_unit(system: System, spec: UnitSpec, unit: Unit) -> Symbols:
         raise unit.damaged
     if spec.empty:
         return {}
-    reader = Reader(system.tables, unit.payload)
-    with torch.no_grad():
-        decoded = system.code(reader, spec.params, None)
-    reader.finish(unit.check)
+    reader = Reader(system.tables, unit.payload, compact=system.compact)
+    try:
+        with torch.no_grad():
+            decoded = system.code(reader, spec.params, None)
+        reader.finish(unit.check)
+    except FormatError as exc:
+        if unit.trusted:
+            raise
+        raise CorruptError("its bytes are damaged; fetch the file again") from exc
     return decoded
 
 
@@ -80,8 +85,19 @@ def check_symbols(system: System, params: Params, *, max_memory: int) -> None:
         )
 
 
-def decode_symbols(container: Container, system: System, params: Params, progress: Progress = no_progress) -> Symbols:
+def decode_symbols(
+    container: Container,
+    system: System,
+    params: Params,
+    progress: Progress = no_progress,
+    *,
+    lost: Callable[[int, FormatError], None] | None = None,
+) -> Symbols:
     """Entropy-decode all units.
+
+    Args:
+        lost: called with the number of each unit that cannot be decoded, whose symbols are then zero, and what is wrong
+            with it; None: that is raised. Calls come in any order.
 
     Raises:
         CorruptError: the number of units does not fit the size, or a payload is impossible.
@@ -90,11 +106,19 @@ def decode_symbols(container: Container, system: System, params: Params, progres
     work = pair(container, system, params)
     symbols = {name: torch.zeros(shape, dtype=torch.int32) for name, shape in system.shapes(params).items()}
 
-    def decode(pair: tuple[UnitSpec, Unit]) -> None:
-        for name, values in decode_unit(system, *pair).items():
-            symbols[name][pair[0].regions[name]] = values[0].int()
+    def decode(item: tuple[int, tuple[UnitSpec, Unit]]) -> None:
+        number, (spec, unit) = item
+        try:
+            decoded = decode_unit(system, spec, unit)
+        except FormatError as exc:
+            if lost is None:
+                raise
+            lost(number, exc)
+            return
+        for name, values in decoded.items():
+            symbols[name][spec.regions[name]] = values[0].int()
 
-    _map(decode, work, progress)
+    _map(decode, list(enumerate(work)), progress)
     return symbols
 
 

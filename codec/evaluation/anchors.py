@@ -4,15 +4,20 @@ JPEG with optimised Huffman tables and progressive scans; WebP with its slowest 
 default is 6) without autotiling, which would make sizes depend on the number of threads; JPEG 2000 with its
 irreversible transforms, which Pillow leaves off, as a bare codestream; JPEG XL as a bare codestream. Nothing but pixels
 goes into a file.
+
+WebP and AVIF end at some 0.05 to 0.2 bits per pixel. Below, smaller pictures go on: with `scale=4` a picture is coded
+at a quarter of its width and height and enlarged again.
 """
 
 from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import import_module, metadata
 from typing import Any
 
+import numpy as np
 import PIL
 import PIL.Image
 from PIL import features
@@ -23,6 +28,8 @@ from codec.media import image as media
 from codec.media.image import Image
 
 _SUBSAMPLING = ("4:2:0", "4:2:2", "4:4:4")
+_MAX_SCALE = 16  # what a nibble says of the size
+_SCALE = Option("reduction of width and height", whole(1, _MAX_SCALE), ("1",))
 
 
 def _quality(low: int, high: int, *default: int) -> Option:
@@ -52,6 +59,30 @@ def _pillow(version: str, kind: str, options: dict[str, Any], decode: Callable[[
     return Codec(version, options, encode, decode or media.read)
 
 
+def _reduced(codec: Codec, scale: int) -> Codec:
+    """Return a codec for pictures `scale` times smaller that enlarges what it decodes; itself where that is 1.
+
+    A byte in front of the file says by how many columns and rows the enlarged picture is too large, a nibble each.
+    """
+    if scale == 1:
+        return codec
+
+    def encode(image: Image) -> bytes:
+        size = -(-image.width // scale), -(-image.height // scale)
+        small = media.to_pillow(image).resize(size, PIL.Image.Resampling.LANCZOS)
+        return bytes([-image.width % scale << 4 | -image.height % scale]) + codec.encode(media.read(small))
+
+    def decode(data: bytes) -> Image:
+        small = media.to_pillow(codec.decode(data[1:]))
+        width, height = small.width * scale, small.height * scale
+        samples = np.asarray(small.resize((width, height), PIL.Image.Resampling.BICUBIC))
+        part = samples[: height - (data[0] & 15), : width - (data[0] >> 4)]
+        return media.read(np.ascontiguousarray(part))
+
+    options = {**codec.options, "scale": f"1/{scale}, Lanczos and bicubic"}
+    return replace(codec, options=options, encode=encode, decode=decode)
+
+
 def _for_gray(options: dict[str, Any]) -> dict[str, Any]:
     """Leave out what concerns colour only."""
     return {key: value for key, value in options.items() if key not in ("mct", "subsampling")}
@@ -78,13 +109,16 @@ def jpeg(options: dict[str, str]) -> Codec:
 
 @family(
     kind="anchor",
-    options={"q": _quality(0, 100, 1, 20, 40, 60, 80, 95), "method": Option("effort", whole(0, 6), ("6",))},
+    options={
+        "q": _quality(0, 100, 1, 20, 40, 60, 80, 95),
+        "method": Option("effort", whole(0, 6), ("6",)),
+        "scale": _SCALE,
+    },
 )
 def webp(options: dict[str, str]) -> Codec:
     """WebP, lossy; it has 4:2:0 only."""
-    return _pillow(
-        _version("libwebp", "webp"), "WEBP", {"quality": int(options["q"]), "method": int(options["method"])}
-    )
+    chosen = {"quality": int(options["q"]), "method": int(options["method"])}
+    return _reduced(_pillow(_version("libwebp", "webp"), "WEBP", chosen), int(options["scale"]))
 
 
 @family(
@@ -93,6 +127,7 @@ def webp(options: dict[str, str]) -> Codec:
         "q": _quality(0, 100, 20, 35, 50, 60, 70, 80),
         "speed": Option("10 is fastest", whole(0, 10), ("4",)),
         "subsampling": Option("chroma", one_of(*_SUBSAMPLING), ("4:4:4",)),
+        "scale": _SCALE,
     },
 )
 def avif(options: dict[str, str]) -> Codec:
@@ -106,7 +141,8 @@ def avif(options: dict[str, str]) -> Codec:
         "autotiling": False,
         "max_threads": torch.get_num_threads(),
     }
-    return _pillow(f"{_version('libavif', 'avif')}{_av1_versions()}", "AVIF", chosen)
+    whole_size = _pillow(f"{_version('libavif', 'avif')}{_av1_versions()}", "AVIF", chosen)
+    return _reduced(whole_size, int(options["scale"]))
 
 
 def _av1_versions() -> str:

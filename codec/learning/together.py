@@ -72,7 +72,7 @@ def _decode(system: System, parts: Sequence[_Part], out: list[Symbols | CodecErr
         for part in parts:
             if part.unit.damaged is not None:
                 raise part.unit.damaged
-        readers = Readers(system.tables, [part.unit.payload for part in parts])
+        readers = Readers(system.tables, [part.unit.payload for part in parts], compact=system.compact)
         with torch.inference_mode():
             symbols = system.code(readers, system.joined([part.spec for part in parts]), None)
         readers.finish([part.unit.check for part in parts])
@@ -96,9 +96,9 @@ class Readers:
         CorruptError: a symbol is impossible.
     """
 
-    def __init__(self, models: TableModels, payloads: Sequence[bytes]) -> None:
+    def __init__(self, models: TableModels, payloads: Sequence[bytes], *, compact: bool = False) -> None:
         self._models = models
-        self._lanes = [_Lane(models, payload) for payload in payloads]
+        self._lanes = [_Lane(models, payload, compact=compact) for payload in payloads]
 
     def __call__(self, symbols: None, location: Tensor, log2_scale: Tensor) -> Tensor:
         """Decode the next symbols of all payloads; see `codec.coding.coder.Coder`."""
@@ -117,6 +117,10 @@ class Readers:
         for lane, line in zip(self._lanes, out.astype("<i4"), strict=True):
             lane.note(line)
         return torch.from_numpy(out).to(location.dtype).reshape(location.shape)
+
+    def masses(self, symbols: None, log2_mass: Tensor) -> Tensor:
+        """Decode the next symbols of computed alphabets; see `codec.coding.coder.Coder`."""
+        return torch.stack([lane.masses(None, part) for lane, part in zip(self._lanes, log2_mass, strict=True)])
 
     def _entries(self, ordered: np.ndarray) -> np.ndarray:
         """Return table entries [B, n] for tables [B, n] in order of number, runs of one table at a time."""

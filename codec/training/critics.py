@@ -7,47 +7,66 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from codec.errors import RecipeError
 from codec.training import distributed
 from codec.training.discriminators import Discriminators, adversarial_loss, discriminator_loss, feature_distance
-from codec.training.recipe import Adversary
-
-_PEAK = 0.8  # of the sound as discriminators hear it (Kumar et al., 2023)
-_SILENCE = 1e-3  # -60 dB: quieter sound is not made louder than such
+from codec.training.picture_discriminators import PictureDiscriminators
+from codec.training.recipe import Adversary, PictureAdversary, SoundAdversary
+from codec.training.sound_discriminators import SoundDiscriminators
 
 
 class Critics:
-    """Discriminators that learn to tell sounds from reconstructions, and pull reconstructions towards sounds.
+    """Discriminators that learn to tell signals from reconstructions, and pull reconstructions towards signals.
 
-    The system sees them only as a gradient at its output. So whatever the system is, and however it is compiled, its
-    own losses stay what they are, and a gradient that is not finite can be left out.
+    The system sees them only as a gradient at its output, the pull. So whatever the system is, and however it is
+    compiled, its own losses stay what they are, and a gradient that is not finite can be left out.
 
     Attributes:
-        networks: the discriminators; they take signals of several channels one by one.
+        networks: the discriminators.
     """
 
     def __init__(self, plan: Adversary, device: torch.device) -> None:
         self.plan = plan
         with torch.random.fork_rng(devices=[]):  # until they begin, a run is the one it would be without them
-            networks = Discriminators(
-                periods=plan.periods, period_width=plan.period_width, windows=plan.windows, band_width=plan.band_width
-            )
+            networks = _networks(plan)
         self.networks = networks.to(device)
         self.optimizer = torch.optim.Adam(
             self.networks.parameters(), lr=plan.lr, betas=plan.betas, fused=device.type == "cuda"
         )
 
-    def advance(self, x: Tensor, x_hat: Tensor, *, rate: float) -> tuple[Tensor, dict[str, Tensor]]:
-        """Learn one step from sounds and reconstructions [B, C, n], then judge.
+    def advance(self, x: Tensor, x_hat: Tensor, *, rate: float) -> tuple[Tensor | None, dict[str, Tensor]]:
+        """Learn one step from signals and reconstructions, then judge.
 
         Args:
+            x, x_hat: pictures [B, 3, H, W] in -0.5..0.5 or sounds [B, C, n] in -1..1.
             rate: multiple of the recipe's learning rate, of this step.
 
         Returns:
-            What to add to the gradient of the system's loss at x_hat, and figures for the log.
+            The pull at its full size, by the weights of the recipe, None while they learn alone; figures for the log.
         """
-        figures = self._learn(*_heard(x, x_hat.detach()), rate)
-        gradient, asked = self._pull(x, x_hat)
-        return gradient, figures | asked
+        figures = self._learn(*self.networks.signals(x, x_hat.detach()), rate)
+        if not self.heard():
+            return None, figures
+        pull, asked = self._pull(x, x_hat)
+        return pull, figures | asked
+
+    def backward(self, loss: Tensor, x_hat: Tensor, pull: Tensor | None) -> None:
+        """Leave the gradients of the system's loss and, as far as it is heard, of the pull that `advance` returned.
+
+        Raises:
+            RecipeError: the pull shall be a share of the loss' gradient at x_hat, which has none.
+        """
+        if self.plan.share:
+            self._backward_by_share(loss, x_hat, pull)
+        elif pull is None:
+            loss.backward()
+        else:
+            torch.autograd.backward((loss, x_hat), (None, self.heard() * pull))
+
+    def heard(self) -> float:
+        """Return the share of their pull that counts, by the steps they learnt: 0 for `warmup`, then a ramp to 1."""
+        learnt = next((float(held["step"]) for held in self.optimizer.state.values()), 0.0)
+        return min(max(learnt / self.plan.warmup - 1, 0.0), 1.0) if self.plan.warmup else 1.0
 
     def _learn(self, x: Tensor, x_hat: Tensor, rate: float) -> dict[str, Tensor]:
         self.optimizer.param_groups[0]["lr"] = self.plan.lr * rate
@@ -62,15 +81,34 @@ class Critics:
 
     def _pull(self, x: Tensor, x_hat: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         judged = x_hat.detach().requires_grad_()
-        sound, made = _heard(x, judged)
+        signal, made = self.networks.signals(x, judged)
         with torch.no_grad():
-            expected = self.networks(sound)
+            expected = self.networks(signal)
         given = self.networks(made)
         adversarial, feature = adversarial_loss(given), feature_distance(expected, given)
         wanted = (self.plan.adversarial * adversarial + self.plan.feature * feature) / self.plan.reconstruction
         (gradient,) = torch.autograd.grad(wanted, judged)
         gradient = torch.where(torch.isfinite(gradient).all(), gradient, 0)
         return gradient, {"adversarial": adversarial.detach(), "feature": feature.detach()}
+
+    def _backward_by_share(self, loss: Tensor, x_hat: Tensor, pull: Tensor | None) -> None:
+        """See `backward`. The loss' gradient passes x_hat on its way: it is measured and joined there, at no cost."""
+        weight, passed = self.plan.share * self.heard(), []
+
+        def join(own: Tensor | None) -> Tensor | None:
+            if own is None:
+                return None
+            passed.append(own)
+            return own if pull is None else own + pull * (weight * _norm(own) / _norm(pull))
+
+        hook = x_hat.register_hook(join)
+        loss.backward()
+        hook.remove()
+        if not passed:
+            raise RecipeError(
+                "the gradient of the system's loss cannot be seen at its reconstruction, so [adversary] cannot weigh "
+                "against it; leave out --compile, or set adversary.share=0 for fixed weights"
+            )
 
     # --- checkpoints ---------------------------------------------------------------------------------------
 
@@ -88,12 +126,16 @@ class Critics:
         self.optimizer.load_state_dict(state["optimizer"])
 
 
-def _heard(x: Tensor, x_hat: Tensor) -> tuple[Tensor, Tensor]:
-    """Return sounds and reconstructions [B, C, n] as discriminators hear them: [B * C, n], without offset, loud.
+def _networks(plan: Adversary) -> Discriminators:
+    match plan:
+        case SoundAdversary():
+            return SoundDiscriminators(
+                periods=plan.periods, period_width=plan.period_width, windows=plan.windows, band_width=plan.band_width
+            )
+        case PictureAdversary():
+            return PictureDiscriminators(width=plan.width, scales=plan.scales)
+    raise TypeError(f"no discriminators for {plan = }")
 
-    Both get the gain of the sound, so that a reconstruction too loud or too quiet is heard to be, and one of silence is
-    not blown up.
-    """
-    x, x_hat = x.flatten(0, 1), x_hat.flatten(0, 1).float()
-    gain = _PEAK / x.abs().amax(-1, keepdim=True).clamp_min(_SILENCE)
-    return (x - x.mean(-1, keepdim=True)) * gain, (x_hat - x_hat.mean(-1, keepdim=True)) * gain
+
+def _norm(gradient: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(gradient.float()).clamp_min(1e-12)

@@ -3,7 +3,7 @@
 system = "waveprior"
 [config]   shape of the network, passed to `System.from_config`
 [train]    see `Schedule`
-[adversary], if there shall be one: see `Adversary`
+[adversary], if there shall be one: see `SoundAdversary` and `PictureAdversary`
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from codec.checkpoint import model_folders
+from codec.checkpoint import model_folders, system_class
 from codec.errors import RecipeError
 
 
@@ -74,31 +74,84 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Adversary:
-    """How to train against discriminators, which is for systems of sound.
+    """How to train against discriminators, of any kind of signal.
 
-    The weights are those of Kumar et al., "High-Fidelity Audio Compression with Improved RVQGAN" (2023), as are the
-    shapes. Only their ratios count: what discriminators ask is divided by `reconstruction`, the loss of the system
-    stays as it is.
+    What they ask reaches the system as a gradient at its reconstruction, the pull; the loss of the system stays as it
+    is. Without `share` only the ratios of the three weights count. With it `reconstruction` does not: the pull is
+    scaled to a share of the gradient that the system's own loss has there (VQGAN's adaptive weight, Esser et al.,
+    2021, equation 7, taken at the reconstruction instead of the last layer), so it needs no tuning when that loss
+    changes, and cannot take over. `--compile` hides that gradient: use fixed weights with it.
 
     Attributes:
-        start: share of the steps after which they begin, to learn and to be heard.
+        start: share of the steps after which they begin to learn.
+        warmup: steps they learn alone; for as many further ones their pull grows to its full size. Counted from when
+            they began, so that a run that goes on against new ones does not follow them untrained either.
+        share: norm of the pull, as a multiple of that of the system's own gradient at the reconstruction; 0 for fixed
+            weights.
         adversarial, feature, reconstruction: weights of verdicts, of feature matching and of the system's own loss.
         lr, betas, clip: of their Adam, largest norm of their gradient; lr falls as that of the system does.
-        periods, period_width: of the period discriminators, in samples and channels; see `discriminators`.
-        windows, band_width: of those of bands of spectra, in samples and channels.
     """
 
     start: float = 0.0
+    warmup: int = 0
+    share: float = 0.0
     adversarial: float = 1.0
     feature: float = 2.0
     reconstruction: float = 15.0
     lr: float = 1e-4
     betas: tuple[float, float] = (0.8, 0.99)
     clip: float = 10.0
+
+    def __post_init__(self) -> None:
+        if min(self.start, self.warmup, self.share) < 0:
+            raise ValueError("start, warmup and share are 0 or more")
+
+    def smallest_crop(self) -> int:
+        """Return how many samples, or pixels a side, the networks need."""
+        return 1
+
+
+@dataclass(frozen=True)
+class SoundAdversary(Adversary):
+    """How to train against discriminators of sound.
+
+    Weights and shapes are those of Kumar et al., "High-Fidelity Audio Compression with Improved RVQGAN" (2023).
+
+    Attributes:
+        periods, period_width: of the period discriminators, in samples and channels; see `sound_discriminators`.
+        windows, band_width: of those of bands of spectra, in samples and channels.
+    """
+
     periods: tuple[int, ...] = (2, 3, 5, 7, 11)
     period_width: int = 32
     windows: tuple[int, ...] = (2048, 1024, 512)
     band_width: int = 32
+
+    def smallest_crop(self) -> int:
+        return max(self.windows, default=0)
+
+
+@dataclass(frozen=True)
+class PictureAdversary(Adversary):
+    """How to train against discriminators of pictures.
+
+    Attributes:
+        width: channels of their first layers; see `picture_discriminators`.
+        scales: how many there are: of the picture, of the picture at half its size, and so on.
+    """
+
+    warmup: int = 500
+    share: float = 0.3
+    width: int = 64
+    scales: int = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if min(self.width, self.scales) < 1:
+            raise ValueError("width and scales are 1 or more")
+
+
+_ADVERSARIES = {"audio": SoundAdversary, "image": PictureAdversary}  # by `System.media`
 
 
 @dataclass(frozen=True)
@@ -155,18 +208,27 @@ def find(name: str) -> Path:
 
 
 def _with_adversary(recipe: Recipe, table: Any, path: Path) -> Recipe:
+    kind = _adversary_of(recipe.system)
     try:
-        adversary = Adversary(**_tuples(table))
-        largest = max(adversary.windows, default=0)
-    except (TypeError, AttributeError) as exc:
-        raise RecipeError(f"{path}: {exc}; [adversary] knows {_names(Adversary)}") from exc
+        adversary = kind(**_tuples(table))
+        needed = adversary.smallest_crop()
+    except (TypeError, AttributeError, ValueError) as exc:
+        raise RecipeError(f"{path}: {exc}; for {recipe.system}, [adversary] knows {_names(kind)}") from exc
     smallest = min(stage.size for stage in recipe.train.stages)
-    if largest > smallest:
+    if needed > smallest:
         raise RecipeError(
-            f"{path}: [adversary] looks at windows of {largest} samples, the crops of [train] have "
+            f"{path}: [adversary] looks at windows of {needed} samples, the crops of [train] have "
             f"{smallest}; use larger crops or smaller windows"
         )
     return dataclasses.replace(recipe, adversary=adversary)
+
+
+def _adversary_of(system: str) -> type[Adversary]:
+    """Return the kind of adversary that a system is trained against."""
+    media = system_class(system).media
+    if media not in _ADVERSARIES:
+        raise RecipeError(f"[adversary] is for systems of {' and '.join(_ADVERSARIES)}, {system} is one of {media}")
+    return _ADVERSARIES[media]
 
 
 def _tuples(table: dict[str, Any]) -> dict[str, Any]:
@@ -182,7 +244,8 @@ def _override(raw: dict[str, Any], name: str, text: str) -> None:
     place = raw
     for table in tables:
         place = place.get(table) if isinstance(place, dict) else None
-    settings = {"train": Schedule, "adversary": Adversary}.get(".".join(tables))
+    table = ".".join(tables)
+    settings = Schedule if table == "train" else _adversary_of(str(raw.get("system"))) if table == "adversary" else None
     known = set(place or ()) if settings is None else {field.name for field in dataclasses.fields(settings)}
     if not isinstance(place, dict) or key not in known:
         raise RecipeError(

@@ -44,7 +44,7 @@ class Run:
             betas=self.schedule.betas,
             fused=device.type == "cuda",
         )
-        self.critics = self._critics()
+        self.critics = None if recipe.adversary is None else Critics(recipe.adversary, device)
         self.step, self.seconds = 0, 0.0
         self.average: dict[str, Tensor] = {}
         self.restart_average()
@@ -99,19 +99,11 @@ class Run:
             outcome["loss"].backward()
             return outcome
         losses, x, x_hat = outcome
-        if self.step < self.critics.plan.start * self.schedule.steps:
-            losses["loss"].backward()
-            return losses
-        gradient, figures = self.critics.advance(x, x_hat, rate=rate)
-        torch.autograd.backward((losses["loss"], x_hat), (None, gradient))
+        pull, figures = None, {}
+        if self.step >= self.critics.plan.start * self.schedule.steps:
+            pull, figures = self.critics.advance(x, x_hat, rate=rate)
+        self.critics.backward(losses["loss"], x_hat, pull)
         return losses | figures
-
-    def _critics(self) -> Critics | None:
-        if self.recipe.adversary is None:
-            return None
-        if self.model.media != "audio":
-            raise RecipeError(f"[adversary] is for systems of sound, {self.model.id} is one of {self.model.media}")
-        return Critics(self.recipe.adversary, self.device)
 
     # --- checkpoints ---------------------------------------------------------------------------------------
 

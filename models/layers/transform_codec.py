@@ -5,10 +5,6 @@ A subclass provides the transforms (`latents_of`, `signal_of`) and the prior (`c
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import ClassVar
-
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,35 +13,28 @@ from codec.coding.exact import fix
 from codec.media.image import Image
 from codec.models.layers.gained import GainedCodec
 from codec.models.layers.refine import refine
-from codec.models.layers.tiles import blank, grow, paste, pixels, scaled, tiles
+from codec.models.layers.tiled import TILE_PIXELS, Tiled
+from codec.models.layers.tiles import pixels, tiles
 from codec.params import image_params, quality_index
 from codec.system import Params, Progress, Symbols, UnitSpec, no_progress
 
 UNIT_PIXELS = 1024  # side of a unit: part of the bitstream
-TILE_PIXELS = 1024  # side of a tile of the transforms: bounds memory, changes no file
 _TRADE_SPAN = 0.04  # of the quality scale: where `_refine` looks what bits are worth
 _LIMIT = 1 << 20  # symbols saturate here; only extreme gains come near
 
 
-class TransformCodec(GainedCodec):
+class TransformCodec(Tiled, GainedCodec):
     """Base of image systems that quantize the output of a transform. Symbols: `y` [h, w, C], and what `side` adds.
 
     Signals are images [B, 3, H, W] in -0.5..0.5; distortion is counted in 8-bit levels, rate in bits per pixel.
 
-    Class attributes:
-        block: pixels a side of one latent position.
-
-    Instance attributes a subclass sets:
-        halo_a, halo_s: reach of analysis and synthesis, in latent positions.
+    What a subclass sets beside is said at `Tiled`.
     """
 
     media = "image"
     channels = 3
     levels = peak = 255.0
     rate_name = "bpp"
-    block: ClassVar[int]
-    halo_a: int
-    halo_s: int
 
     def rate_of(self, bits: Tensor, batch: Tensor) -> Tensor:
         return bits / (batch.shape[-1] * batch.shape[-2])
@@ -57,7 +46,7 @@ class TransformCodec(GainedCodec):
     # --- files ---------------------------------------------------------------------------------------------
 
     def shapes(self, params: Params) -> dict[str, tuple[int, ...]]:
-        rows, cols = (-(-params[side] // self.block) for side in ("height", "width"))
+        rows, cols = self._grid(params)
         return {"y": (rows, cols, self.latents)} | self.side_shapes(rows, cols)
 
     def units(self, params: Params) -> list[UnitSpec]:
@@ -94,13 +83,6 @@ class TransformCodec(GainedCodec):
             for name, values in self.side(y.to(self._device), t.to(self._device)).items():
                 symbols[name][self.side_regions(r, c)[name]] = fix(values, 0)[0].int()
         return symbols, params
-
-    def _latents(self, samples: np.ndarray, r: slice, c: slice, t: Tensor) -> Tensor:
-        """Return the latents [1, C, rows, cols] of some blocks of an image."""
-        grid = tuple(-(-n // self.block) for n in samples.shape[:2])
-        big_r, big_c, inner_r, inner_c = grow(grid, r, c, self.halo_a)
-        x = pixels(samples, big_r, big_c, self.block).to(self._device)
-        return self.latents_of(x, t.to(self._device)).float()[..., inner_r, inner_c].cpu()
 
     def _refine(self, target: Tensor, y: Tensor, t: Tensor, effort: int, progress: Progress) -> Tensor:
         """Return latents of one tile, in steps, that cost less than rounding y; see `models.layers.refine`.
@@ -140,7 +122,7 @@ class TransformCodec(GainedCodec):
     @torch.no_grad()
     def synthesize(self, symbols: Symbols, params: Params, *, progress: Progress) -> Image:
         y, t = symbols["y"], self._t(params).float()
-        return self._picture(lambda r, c: self._dequantize(y[None, r, c], t), params, progress)
+        return self._picture(lambda r, c: self._dequantize(y[None, r, c], t), y.shape[:2], params, progress)
 
     @torch.no_grad()
     def render(self, latents: Tensor, params: Params) -> Image:
@@ -150,15 +132,4 @@ class TransformCodec(GainedCodec):
                 f"{latents.shape = } instead of {(channels, rows, cols)}, what `embed` returns for this file"
             )
         latents = self.contract(latents[None].to(self._device))
-        return self._picture(lambda r, c: latents[..., r, c], params, no_progress)
-
-    def _picture(self, latents: Callable[[slice, slice], Tensor], params: Params, progress: Progress) -> Image:
-        """Return the picture whose latents at some rows and columns a function gives, tile by tile."""
-        grid, t, out = self.shapes(params)["y"], self._t(params).float().to(self._device), blank(params)
-        parts = list(tiles(*grid[:2], TILE_PIXELS // self.block))
-        for i, (r, c) in enumerate(parts):
-            big_r, big_c, inner_r, inner_c = grow(grid, r, c, self.halo_s)
-            x = self.signal_of(latents(big_r, big_c).to(self._device), t)
-            paste(out, x[..., scaled(inner_r, self.block), scaled(inner_c, self.block)], r, c, self.block)
-            progress((i + 1) / len(parts))
-        return Image(out)
+        return self._picture(lambda r, c: latents[..., r, c], (rows, cols), params, no_progress)

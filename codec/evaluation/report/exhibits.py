@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from codec.evaluation.report.appearance import number
-from codec.evaluation.scales import finite
+from codec.evaluation.scales import finite, scale_of
+
+_SEEN = ("ssimulacra2", "lpips", "dists")  # metrics that say how a picture looks, beside the PSNR
 
 
 @dataclass(frozen=True)
@@ -19,6 +22,8 @@ class Decoded:
         rate: of this file, in the unit of the medium.
         psnr: of this file, dB; None without loss.
         signal: as decoded, the size of the original.
+        bytes: of the coded file; None where nobody counted them.
+        metrics: of this file by name, as far as they were measured.
     """
 
     curve: str
@@ -26,6 +31,8 @@ class Decoded:
     rate: float
     psnr: float | None
     signal: Any
+    bytes: int | None = None
+    metrics: Mapping[str, float | None] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -34,9 +41,17 @@ class Decoded:
 
     @property
     def quality(self) -> str:
-        """The PSNR in words."""
+        """The PSNR in words, and of pictures what else says how they look."""
         psnr = finite(self.psnr)
-        return "lossless" if psnr is None else f"{number(psnr, 2)} dB"
+        parts = ["lossless" if psnr is None else f"{number(psnr, 2)} dB"]
+        scales = [scale_of(name) for name in _SEEN if finite(self.metrics.get(name)) is not None]
+        parts += [f"{scale.label} {number(self.metrics[scale.name], scale.digits)}" for scale in scales]
+        return ", ".join(parts)
+
+    @property
+    def size(self) -> str:
+        """The bytes in words, or nothing."""
+        return "" if self.bytes is None else f"{self.bytes:,} bytes"
 
 
 @dataclass(frozen=True)

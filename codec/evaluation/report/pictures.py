@@ -93,10 +93,11 @@ def _figure(uri: str, crop: Crop, decoded: Decoded | None = None) -> str:
     if decoded is None:
         return f'<figure><img src="{uri}" alt="original" {size}><figcaption>original</figcaption></figure>'
     name, quality = escape(decoded.name), decoded.quality
+    facts = ", ".join(filter(None, (decoded.size, f"{decoded.rate:.3f} bpp", quality)))
     return (
         f'<figure data-curve="{escape(decoded.curve)}" data-setting="{escape(decoded.setting)}" '
-        f'data-bpp="{decoded.rate:.6g}" data-quality="{quality}"><img src="{uri}" alt="{name}" {size}>'
-        f"<figcaption>{name}<br>{decoded.rate:.3f} bpp, {quality}</figcaption></figure>"
+        f'data-bpp="{decoded.rate:.6g}" data-facts="{facts}"><img src="{uri}" alt="{name}" {size}>'
+        f"<figcaption>{name}<br>{facts}</figcaption></figure>"
     )
 
 

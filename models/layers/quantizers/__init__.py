@@ -13,6 +13,7 @@ from typing import Any
 
 from codec.models.layers.quantizers.base import Quantizer
 from codec.models.layers.quantizers.books import Cascade, grouped, masked, residual, single
+from codec.models.layers.quantizers.projected import Projected
 from codec.models.layers.quantizers.scalar import FiniteScalar
 
 KINDS: dict[str, Callable[..., Quantizer]] = {
@@ -20,10 +21,13 @@ KINDS: dict[str, Callable[..., Quantizer]] = {
     "grouped": grouped,
     "masked": masked,
     "single": single,
+    "projected": Projected,
     "fsq": FiniteScalar,
 }
 
-__all__ = ["KINDS", "Cascade", "FiniteScalar", "Quantizer", "build", "grouped", "masked", "residual", "single"]
+__all__ = [
+    "KINDS", "Cascade", "FiniteScalar", "Projected", "Quantizer", "build", "grouped", "masked", "residual", "single",
+]  # fmt: skip
 
 
 def build(width: int, config: Mapping[str, Any]) -> Quantizer:

@@ -13,6 +13,7 @@ from codec.coding.exact import fix
 
 ENTRY_BITS = 12  # fraction bits of what codes stand for
 NOTHING = -1  # a code that was left out or lost: it adds nothing
+_AT_ONCE = 1 << 24  # distances that are held at a time
 
 
 class Quantized(NamedTuple):
@@ -77,6 +78,17 @@ class Quantizer(nn.Module, ABC):
         """Quantize vectors [B, T, D] in training, sample b with its first keep[b] books (quantizer dropout, Zeghidour
         et al., "SoundStream", 2021, III-C)."""
 
+    def bound(self, x: Tensor) -> Tensor:
+        """Return vectors [..., D] as they are compared with what codes stand for."""
+        return x
+
+    def chosen(self, codes: Tensor) -> Tensor:
+        """Return what codes [...] of the first book stand for, in training: with gradients if entries learn by them."""
+        return self.vectors(0)[codes]
+
+    def learn(self, x: Tensor, codes: Tensor) -> None:
+        """Move what codes [N] of the first book stand for towards the vectors [N, D] that chose them."""
+
     def fixed_point(self) -> Iterable[str]:
         """Return the names of the buffers that are stored as multiples of 2**-12."""
         return ()
@@ -87,3 +99,12 @@ class Quantizer(nn.Module, ABC):
         for name in self.fixed_point():
             tensor = self.get_buffer(name)
             tensor.data = fix(tensor.data, ENTRY_BITS)
+
+
+def nearest(x: Tensor, vectors: Tensor) -> Tensor:
+    """Return the rows [...] of vectors [K, D] nearest to x [..., D], int64."""
+    flat = x.reshape(-1, x.shape[-1])
+    squares = vectors.pow(2).sum(1)
+    parts = flat.split(max(1, _AT_ONCE // len(vectors)))
+    found = [(squares - 2 * part @ vectors.T).argmin(1) for part in parts if len(part)]
+    return torch.cat(found).reshape(x.shape[:-1]) if found else flat.new_zeros(x.shape[:-1], dtype=torch.long)

@@ -20,14 +20,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from codec.models.layers.quantizers.base import Quantized, Quantizer
+from codec.models.layers.quantizers.base import Quantized, Quantizer, nearest
 from codec.training import distributed
 
 _DECAY = 0.99  # of the averages
 _DEAD = 0.05  # share of the average use below which an entry begins anew
 _ITERATIONS = 12  # of k-means
 _SAMPLES = 8  # vectors an entry that k-means looks at
-_AT_ONCE = 1 << 24  # distances that are held at a time
 
 
 class Codebook(nn.Module):
@@ -45,11 +44,7 @@ class Codebook(nn.Module):
 
     def nearest(self, x: Tensor) -> Tensor:
         """Return the indices [...] of the entries nearest to x [..., d]."""
-        flat = x.reshape(-1, x.shape[-1])
-        rows = max(1, _AT_ONCE // len(self.entries))
-        squares = self.entries.pow(2).sum(1)
-        found = [(squares - 2 * part @ self.entries.T).argmin(1) for part in flat.split(rows)]
-        return torch.cat(found).reshape(x.shape[:-1]) if found else flat.new_zeros(x.shape[:-1], dtype=torch.long)
+        return nearest(x, self.entries)
 
     @torch.no_grad()
     def start(self, x: Tensor) -> None:
@@ -134,6 +129,9 @@ class Cascade(Quantizer):
             total = total + kept * (book < keep)[:, None, None]
             codes.append(index)
         return Quantized(x + (total - x).detach(), torch.stack(codes, -1), loss)
+
+    def learn(self, x: Tensor, codes: Tensor) -> None:
+        self.tables[0].learn(x[:, self.windows[0]], codes)
 
     def fixed_point(self) -> list[str]:
         return [f"tables.{i}.entries" for i in range(self.books)]

@@ -45,6 +45,9 @@ class FiniteScalar(Quantizer):
         radix = x.new_tensor([math.prod(self.levels[:i]) for i in range(len(self.levels))])
         return (self._indices(x) * radix).sum(-1).long()
 
+    def bound(self, x: Tensor) -> Tensor:
+        return torch.tanh(x)
+
     def encode(self, x: Tensor, books: int | None = None) -> Tensor:
         return self._codes(torch.tanh(x))[..., :books]
 

@@ -121,7 +121,7 @@ class Viewer {
       image.src = view.source;
       image.alt = view.name;
       const letter = ["", "A ", "B "][i];
-      const rest = view.bpp ? ` ${view.bpp.toFixed(3)} bpp, ${view.quality}` : "";
+      const rest = view.facts && ` ${view.facts}`;
       const ratio = i === 2 && this.a.bpp && view.bpp ? 100 * (view.bpp / this.a.bpp - 1) : null;
       const more = ratio === null ? "" : `, ${ratio < 0 ? "\u2212" : "+"}${Math.abs(ratio).toFixed(1)} % bits against A`;
       this.figures[i].querySelector("figcaption").replaceChildren(letter, htmlNode("b", {}, view.name), `${rest}${more}`);
@@ -212,8 +212,8 @@ function nearest(views, bpp) {
 function readSheet(sheet) {
   const views = [...sheet.querySelectorAll("figure")].map((figure) => {
     const image = figure.querySelector("img");
-    const { curve = "", setting = "", bpp = "0", quality = "" } = figure.dataset;
-    return { name: image.alt, source: image.src, curve, setting, bpp: Number(bpp), quality };
+    const { curve = "", setting = "", bpp = "0", facts = "" } = figure.dataset;
+    return { name: image.alt, source: image.src, curve, setting, bpp: Number(bpp), facts };
   });
   const [width, height] = ["width", "height"].map((name) => Number(sheet.querySelector("img").getAttribute(name)));
   return { file: sheet.dataset.file, crop: sheet.dataset.crop, views, width, height };
