@@ -66,7 +66,8 @@ def command(as_json: bool, resume: bool, record: bool, **given: Any) -> int:
       jpeg:q=10,25,50,75,90         values are separated by commas, too
       avif:speed=6,4                one curve for each value of a key that is not the quality
     Pictures: jpeg, webp, avif, jpeg2000, jxl; lossless png, webp-lossless, jxl-lossless;
-      compressai-peer; compressai puts a CompressAI checkpoint into our files.
+      compressai-peer; compressai puts a CompressAI checkpoint into our files;
+      webp:scale=2 and avif:scale=2 code a picture of half the size, for rates below their lowest quality.
     Video: x264, x265, av1 (SVT-AV1), vp9 (x264:crf=18..42/4,preset=slow); models are stem and hnerv (hnerv:e=2).
     Sound: opus, aac, mp3 (opus:kbps=6..64,application=voip);
       lyra for speech at 16 kHz, its weights in the folder CODEC_LYRA.

@@ -63,6 +63,8 @@ class System(nn.Module, ABC):
         shape: the family behind the tables of symbols with location and scale; None where there are none.
         tables: what coding uses; set when a model is loaded.
         rate_weight: share of the rate that `loss` counts; training sets it, see `codec.training.recipe.Stage`.
+        perceptual: a further distance [B] of pictures [B, 3, H, W] in -0.5..0.5 that the `loss` of systems for the eye
+            adds; training sets it, see `codec.training.recipe.Schedule.lpips`.
     """
 
     id: ClassVar[str]
@@ -77,6 +79,7 @@ class System(nn.Module, ABC):
     shape: ScaleMixture | None
     tables: TableModels
     rate_weight: float = 1.0
+    perceptual: Callable[[Tensor, Tensor], Tensor] | None = None
 
     @classmethod
     @abstractmethod
@@ -147,7 +150,9 @@ class System(nn.Module, ABC):
         """Return `loss` (to minimise) and what it consists of, for a training batch."""
 
     def loss_and_signals(self, batch: Tensor) -> tuple[dict[str, Tensor], Tensor, Tensor]:
-        """Return what `loss` returns, the signal [B, C, n] and its reconstruction: what an adversary tells apart.
+        """Return what `loss` returns, the signal and its reconstruction: what an adversary tells apart.
+
+        They are sounds [B, C, n] or pictures [B, 3, H, W]; the loss is computed from that very reconstruction.
 
         Raises:
             RecipeError: the system cannot be trained against one.

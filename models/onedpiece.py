@@ -199,7 +199,7 @@ class OneDPiece(Tiled, System):
         latents = joined(self.patches_of(quantized.vectors), grid, self.side)
         with torch.autocast(batch.device.type, torch.bfloat16):
             x_hat = self.signal_of(latents, keep / self._tokens)
-        distance = visual_loss(x_hat, batch)
+        distance = visual_loss(x_hat, batch, self.perceptual)
         bits, share = self._bits(quantized.codes.unflatten(0, (len(batch), -1)), int(keep.max()))
         losses = {
             "loss": distance["loss"] + _COMMIT * quantized.loss + _RATE * share,

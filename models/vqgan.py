@@ -35,7 +35,7 @@ from codec.models.layers.precision import fast_dtype
 from codec.models.layers.quantizers.base import ENTRY_BITS, nearest
 from codec.models.layers.tiled import TILE_PIXELS, Tiled
 from codec.models.layers.tiles import tiles
-from codec.models.layers.two_scales import BLOCK, PACKETS_HALO, Analysis, Synthesis, packets, pictures
+from codec.models.layers.two_scales import BLOCK, PACKETS_HALO, Analysis, Synthesis, hasten, packets, pictures
 from codec.params import QUALITY_STEPS, image_params, quality_index
 from codec.system import Params, Progress, Symbols, System, UnitSpec, no_progress
 from codec.training.visual import visual_loss
@@ -179,7 +179,7 @@ class VQGAN(Tiled, System):
         tokens, chosen, commit = self._quantize(x, sizes)
         with torch.autocast(batch.device.type, torch.bfloat16):
             x_hat = self.signal_of((x + (chosen - x).detach()).permute(0, 3, 1, 2), t)
-        visual = visual_loss(x_hat, batch)
+        visual = visual_loss(x_hat, batch, self.perceptual)
         bits = self._bits(tokens, chosen.detach(), sizes, t)
         losses = {
             "loss": visual["loss"] + _COMMIT * commit + _RATE * bits,
@@ -348,9 +348,7 @@ class VQGAN(Tiled, System):
         self.clusters.cpu()
         exact.freeze(self.prior)
         for network in (self.g_a, self.g_s):
-            for name, part in network.named_children():
-                if name != "skip":
-                    part.to(fast_dtype(device))
+            hasten(network, fast_dtype(device))
 
 
 _SHARED_ENDS = (("g_a", "head"), ("g_s", "tail"))  # layers beside the blocks that do not touch latents

@@ -33,7 +33,7 @@ from codec.models.layers.klt import become_klt
 from codec.models.layers.precision import fast_dtype
 from codec.models.layers.quincunx import QuincunxPrior
 from codec.models.layers.transform_codec import TransformCodec
-from codec.models.layers.two_scales import BANDS, BLOCK, PACKETS_HALO, Analysis, Synthesis, packets, pictures
+from codec.models.layers.two_scales import BANDS, BLOCK, PACKETS_HALO, Analysis, Synthesis, hasten, packets, pictures
 from codec.system import Params, Symbols
 
 
@@ -139,8 +139,5 @@ class Waveprior(TransformCodec):
 
     def freeze(self, device: str) -> None:
         super().freeze(device)
-        dtype = fast_dtype(device)
         for network in (self.g_a, self.g_s):
-            for name, part in network.named_children():
-                if name != "skip":
-                    part.to(dtype)
+            hasten(network, fast_dtype(device))

@@ -12,6 +12,16 @@ import codec
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "tests" / "data"
 SMALL = "walloc-conformance"
+TINY_WALLOC = """
+system = "walloc"
+[config]
+latents = 12
+width = 16
+blocks = 1
+groups = [3, 4, 5]
+hidden = 16
+lambda_range = [0.002, 0.05]
+"""
 TINY_RVQ = """
 system = "rvq"
 [config]

@@ -7,7 +7,7 @@ import wave
 import numpy as np
 import pytest
 
-from support import DATA, TINY_RVQ
+from support import DATA, TINY_RVQ, TINY_WALLOC
 
 SCRIPT = """
 import sys
@@ -34,21 +34,16 @@ distributed.wait()
 distributed.finish()
 """
 
-IMAGES = """
-system = "walloc"
-[config]
-latents = 12
-width = 16
-blocks = 1
-groups = [3, 4, 5]
-hidden = 16
-lambda_range = [0.002, 0.05]
+IMAGES = (
+    TINY_WALLOC
+    + """
 [train]
 steps = 3
 lr = 1e-3
 validation = 0
 stages = [{ start = 0.0, batch = 3, size = 128 }]
 """
+)
 AGAINST_AN_ADVERSARY = (
     TINY_RVQ
     + """

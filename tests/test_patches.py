@@ -17,17 +17,11 @@ from codec.training.picture_discriminators import PatchDiscriminator, PictureDis
 from codec.training.run import Run
 
 from commandline import invoke
-from support import DATA
+from support import DATA, TINY_WALLOC
 
-WALLOC = """
-system = "walloc"
-[config]
-latents = 12
-width = 16
-blocks = 1
-groups = [3, 4, 5]
-hidden = 16
-lambda_range = [0.002, 0.05]
+WALLOC = (
+    TINY_WALLOC
+    + """
 [train]
 steps = 10
 lr = 1e-3
@@ -36,6 +30,7 @@ validation = 0
 seed = 3
 stages = [{ start = 0.0, batch = 2, size = 64 }]
 """
+)
 ADVERSARY = """
 [adversary]
 lr = 2e-3

@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from codec.training.visual import visual_loss
+from codec.errors import ModelError
+from codec.training.visual import lpips, visual_loss
 
 TERMS = {"l1", "ssim", "texture", "loss"}
 
@@ -44,6 +45,26 @@ def test_colour_counts(picture):
     tinted[:, 0] += 0.1
     tinted[:, 2] -= 0.1
     assert float(visual_loss(tinted, picture)["loss"]) > 0.05
+
+
+class Contrast(torch.nn.Module):
+    def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        return (a.std((1, 2, 3)) - b.std((1, 2, 3))).abs()
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+def test_a_network_of_the_user_counts(picture, tmp_path):
+    torch.jit.script(Contrast()).save(tmp_path / "lpips.pt")
+    distance = lpips(str(tmp_path / "lpips.pt"), torch.device("cpu"))
+    x = (picture * 0.5).requires_grad_()
+    with_it, without = visual_loss(x, picture, distance), visual_loss(x, picture)
+    assert float(with_it["lpips"].detach()) == pytest.approx(float(picture.std((1, 2, 3)).mean()), rel=1e-4)
+    assert float((with_it["loss"] - without["loss"]).detach()) == pytest.approx(float(with_it["lpips"].detach()))
+    with_it["lpips"].backward()
+    assert x.grad.any()
+    (tmp_path / "none.pt").write_text("nothing")
+    with pytest.raises(ModelError, match="TorchScript"):
+        lpips(str(tmp_path / "none.pt"), torch.device("cpu"))
 
 
 def test_gradients_are_finite_even_at_the_target(picture):

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import io
 import math
-import warnings
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 import PIL.Image
 
+from codec import torchscript
 from codec.distortion import squared_error
 from codec.errors import MediaError, ModelError
 from codec.evaluation.metrics import Measure, Metric
@@ -101,23 +100,11 @@ def _by_network(scale: float, offset: float) -> Measure:
         tensors = [_tensor(i, scale, offset).expand(-1, 3, -1, -1) for i in (a, b)]
         try:
             with torch.no_grad():
-                return float(_load(str(file))(*tensors))
+                return float(torchscript.load(str(file))(*tensors))
         except RuntimeError as exc:
             raise ModelError(f"{file}: does not compute a metric ({exc}); see codec eval --help") from exc
 
     return measure
-
-
-@lru_cache(maxsize=4)
-def _load(file: str) -> torch.jit.ScriptModule:
-    import torch
-
-    try:
-        with warnings.catch_warnings():  # deprecated, but the one format that holds a network without its source
-            warnings.simplefilter("ignore", DeprecationWarning)
-            return torch.jit.load(file, map_location="cpu").eval()
-    except (RuntimeError, ValueError, OSError) as exc:
-        raise ModelError(f"{file}: not a TorchScript file; see codec eval --help") from exc
 
 
 METRICS = {

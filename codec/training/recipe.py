@@ -51,6 +51,7 @@ class Schedule:
         validation: photographs held out, every n-th so that there are this many.
         validate_every, save_every: steps, seconds.
         seed: of initialisation, crops and noise.
+        lpips: file of a network that systems for the eye are trained with, too, see `visual.lpips`; none if empty.
     """
 
     steps: int
@@ -66,6 +67,7 @@ class Schedule:
     validate_every: int = 1000
     save_every: float = 120.0
     seed: int = 1
+    lpips: str = ""
 
     def stage(self, step: int) -> Stage:
         """Return the stage that a step belongs to."""

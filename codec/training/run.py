@@ -14,7 +14,7 @@ from codec.atomic import atomic_path
 from codec.checkpoint import system_class
 from codec.errors import RecipeError
 from codec.system import System
-from codec.training import distributed
+from codec.training import distributed, visual
 from codec.training.critics import Critics
 from codec.training.recipe import Recipe, fingerprint
 
@@ -38,6 +38,8 @@ class Run:
         self.recipe, self.schedule, self.device = recipe, recipe.train, device
         torch.manual_seed(self.schedule.seed)
         self.model = system_class(recipe.system).from_config(recipe.config).to(device)
+        if self.schedule.lpips:
+            self.model.perceptual = visual.lpips(self.schedule.lpips, device)
         self.optimizer = torch.optim.Adam(
             _groups(self.model),
             lr=self.schedule.lr,

@@ -5,17 +5,22 @@
     texture   distance of local statistics of a fixed bank of filters at several scales: a picture whose texture is
               the same in kind, not in place, is near  (Qiu et al., "Wasserstein Distortion: Unifying Fidelity and
               Realism", 2023)
+    lpips     only where the user brings that network
 
-All see luma and chroma, not R, G and B. Local means are products with banded matrices, a processor's fastest way to them.
+All but the last see luma and chroma, not R, G and B. Local means are products with banded matrices, a processor's
+fastest way to them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from codec import torchscript
 
 _SCALES = 4
 _SIMILARITY = (1.5, 2)  # standard deviation and step of the windows of `ssim`, pixels of the scale
@@ -24,13 +29,19 @@ _C1, _C2 = 0.01**2, 0.03**2  # of Wang et al., for a range of 1
 _SCALE_WEIGHTS = (0.10, 0.30, 0.30, 0.30)  # coarse scales are what little rate can still get right
 _CHROMA = 0.5  # weight of each chroma plane against luma
 _CALM = 1e-4  # variance below which deviations are not told apart: its root has no slope at zero
-_WEIGHTS = {"l1": 3.0, "ssim": 1.0, "texture": 2.0}
+_WEIGHTS = {"l1": 3.0, "ssim": 1.0, "texture": 2.0, "lpips": 1.0}
 
 
-def visual_loss(x_hat: Tensor, x: Tensor) -> dict[str, Tensor]:
+Distance = Callable[[Tensor, Tensor], Tensor]
+
+
+def visual_loss(x_hat: Tensor, x: Tensor, perceptual: Distance | None = None) -> dict[str, Tensor]:
     """Return `l1`, `ssim`, `texture` and their weighted sum `loss` of pictures [B, 3, H, W] in -0.5..0.5.
 
     Sides are multiples of 16 pixels. Computed in float32 whatever autocast says.
+
+    Args:
+        perceptual: a further distance, `lpips` in the result.
     """
     with torch.autocast(x.device.type, enabled=False):
         a, b = _opponent(x_hat.float()), _opponent(x.float())
@@ -40,7 +51,22 @@ def visual_loss(x_hat: Tensor, x: Tensor) -> dict[str, Tensor]:
             pairs.append(tuple(F.avg_pool2d(plane, 2) for plane in pairs[-1]))
         terms["ssim"] = sum(w * _dissimilarity(*pair) for w, pair in zip(_SCALE_WEIGHTS, pairs, strict=True))
         terms["texture"] = sum(_texture(*pair) for pair in pairs) / _SCALES
+        if perceptual is not None:
+            terms["lpips"] = perceptual(x_hat.float(), x.float()).mean()
         return terms | {"loss": sum(_WEIGHTS[name] * value for name, value in terms.items())}
+
+
+def lpips(file: str, device: torch.device) -> Distance:
+    """Return the distance that a user's TorchScript network computes of pictures in -1..1, as LPIPS does.
+
+    Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric" (2018). Its weights are not
+    ours to ship; `codec eval --help` says how to write the file.
+
+    Raises:
+        ModelError: it is no such file.
+    """
+    network = torchscript.load(file).to(device)
+    return lambda x_hat, x: network(2 * x_hat, 2 * x)
 
 
 def _opponent(x: Tensor) -> Tensor:
