@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("--lost", default="5,10,20", help="percent of the units, comma separated")
     parser.add_argument("-o", "--output", type=Path)
     args = parser.parse_args()
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
     shares = [float(value) / 100 for value in args.lost.split(",")]
     rows: dict[str, list[dict[str, float]]] = {}
     panes: list[Image] = []
