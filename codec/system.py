@@ -134,16 +134,18 @@ class System(nn.Module, ABC):
     def layer_quality(self, params: Params, layers: int) -> int:
         """Return the quality index at which a stream is just the first `layers` units of one with `params`.
 
-        Only of systems that are `layered`.
+        Raises:
+            ValueError: the system is not `layered`, or the stream has not as many.
         """
-        raise NotImplementedError(f"{self.id} has no layers")
+        raise ValueError(f"{self.id} has no layers; onedpiece has")
 
     def truncated(self, symbols: Symbols, params: Params, quality: int) -> tuple[Symbols, Params]:
         """Return symbols and params of a lower quality index, which are a part of those of the higher one.
 
-        Only of systems that are `layered`.
+        Raises:
+            ValueError: the system is not `layered`, or the stream has not as many.
         """
-        raise NotImplementedError(f"{self.id} has no layers")
+        raise ValueError(f"{self.id} has no layers; onedpiece has")
 
     @abstractmethod
     def loss(self, batch: Tensor) -> dict[str, Tensor]:
