@@ -174,7 +174,7 @@ class System(nn.Module, ABC):
 
     def export_tables(self) -> TableModels:
         """Return the integer tables to store with the weights. Systems with categorical symbols add theirs."""
-        return TableModels(build_tables(self.shape))
+        return TableModels(None if self.shape is None else build_tables(self.shape))
 
     def joined(self, specs: Sequence[UnitSpec]) -> Params | None:
         """Return the params by which `code` codes units of one shape at once, [B, ...]; None where it cannot."""

@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from codec.coding import exact
-from codec.coding.coder import Coder, RateMeter, TableModels
+from codec.coding.coder import Coder, RateMeter
 from codec.media.image import Image
 from codec.models.layers import cosine, wavelet
 from codec.models.layers.klt import klt
@@ -376,9 +376,6 @@ class OneDPiece(Tiled, System):
     @property
     def _device(self) -> torch.device:
         return self.g_a.head.weight.device
-
-    def export_tables(self) -> TableModels:
-        return TableModels(None)
 
     def fixed_point(self) -> dict[str, int]:
         names = {f"quantizer.{name}": bits for name, bits in self.quantizer.fixed_point().items()}

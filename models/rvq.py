@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from codec.audio_system import AudioSystem
 from codec.coding import exact
-from codec.coding.coder import Coder, RateMeter, TableModels
+from codec.coding.coder import Coder, RateMeter
 from codec.models.layers import quantizers, stft
 from codec.models.layers.code_prior import CodePrior
 from codec.models.layers.klt import klt
@@ -300,9 +300,6 @@ class Rvq(AudioSystem):
     @property
     def _device(self) -> torch.device:
         return self.g_a.head.weight.device
-
-    def export_tables(self) -> TableModels:
-        return TableModels(None)
 
     def fixed_point(self) -> dict[str, int]:
         names = {f"quantizer.{name}": ENTRY_BITS for name in self.quantizer.fixed_point()}

@@ -25,7 +25,7 @@ from torch.nn import functional as F
 
 from codec import checkpoint
 from codec.coding import exact
-from codec.coding.coder import Coder, RateMeter, TableModels
+from codec.coding.coder import Coder, RateMeter
 from codec.media.image import Image
 from codec.models.layers import quantizers
 from codec.models.layers.clusters import Clusters
@@ -334,9 +334,6 @@ class VQGAN(Tiled, System):
     def _device(self) -> torch.device:
         """Where the transforms run."""
         return self.g_a.skip.weight.device
-
-    def export_tables(self) -> TableModels:
-        return TableModels(None)
 
     def fixed_point(self) -> dict[str, int]:
         names = {f"quantizer.{name}": ENTRY_BITS for name in self.quantizer.fixed_point()}

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from codec.coding.exact import fix
 from codec.models.layers.quantizers.base import ENTRY_BITS, Quantized
-from codec.models.layers.quantizers.books import _SAMPLES, Codebook
+from codec.models.layers.quantizers.books import SAMPLES, Codebook
 from codec.training import distributed
 
 _MEMORY = 50  # vectors an entry that the averages look back on
@@ -123,7 +123,7 @@ class LayeredBooks(nn.Module):
         """Start from coefficients [n, N] as they come from the untrained encoder."""
         left = y[torch.randperm(len(y), device=y.device)]
         for layer in self.layers:
-            left = left[: max(_LEAST, _SAMPLES * self.entries // len(layer.places))]  # as many as k-means looks at
+            left = left[: max(_LEAST, SAMPLES * self.entries // len(layer.places))]  # as many as k-means looks at
             layer.settle(left)
             left -= layer.put(layer.entries[layer.nearest(layer.take(left))], self.count)
 

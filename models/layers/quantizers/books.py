@@ -26,7 +26,7 @@ from codec.training import distributed
 _DECAY = 0.99  # of the averages
 _DEAD = 0.05  # share of the average use below which an entry begins anew
 _ITERATIONS = 12  # of k-means
-_SAMPLES = 8  # vectors an entry that k-means looks at
+SAMPLES = 8  # vectors an entry that k-means looks at
 
 
 class Codebook(nn.Module):
@@ -50,7 +50,7 @@ class Codebook(nn.Module):
     def start(self, x: Tensor) -> None:
         """Become the k-means of vectors [N, d]."""
         size = len(self.entries)
-        x = x[torch.randperm(len(x), device=x.device)[: _SAMPLES * size]]
+        x = x[torch.randperm(len(x), device=x.device)[: SAMPLES * size]]
         self.entries.copy_(x[torch.randperm(len(x), device=x.device)[:size].repeat(-(-size // len(x)))[:size]])
         for _ in range(_ITERATIONS):
             count, mean = self._means(x, self.nearest(x))
