@@ -1,8 +1,8 @@
-"""Add a conformance stream: `python bitstreams/add.py NAME SIGNAL [--system S] [--quality Q]`. Never replaces one.
+"""Add a conformance stream: `python bitstreams/add.py NAME SIGNAL [--model M] [--quality Q]`. Never replaces one.
 
 SIGNAL is a picture, a sound or a video; of a video, --group says how many frames make a unit.
 
-The stream is coded with the network in `models/S-conformance`, which never changes. Encoders may change as they like;
+The stream is coded with the network in `models/M-conformance`, which never changes. Encoders may change as they like;
 what is recorded is what this stream decodes to.
 """
 
@@ -35,7 +35,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("name")
     parser.add_argument("signal", type=Path)
-    parser.add_argument("--system", default="walloc")
+    parser.add_argument("--model", default="walloc")
     parser.add_argument("--quality", type=float, default=50)
     parser.add_argument("--group", type=int)
     args = parser.parse_args()
@@ -44,7 +44,7 @@ def main() -> None:
     stream = HERE / f"{args.name}.lcb"
     if stream.exists():
         raise SystemExit(f"{stream} exists: conformance streams are for ever")
-    model = f"{args.system}-conformance"
+    model = f"{args.model}-conformance"
     stream.write_bytes(codec.encode(args.signal, model=model, quality=args.quality, group=args.group))
     opened = codec.open(stream)
     decoded, tolerance = _record(opened, args.name)

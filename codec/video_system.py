@@ -39,14 +39,16 @@ class VideoSystem(System):
     frames, once known, and of a clip that was appended to others `follows`, whether its groups go on from theirs; those
     of a unit also `frames`, how many it has, and `first`, whether no group is before it.
 
-    Class attributes:
+    Attributes:
         chained: a group needs the symbols of all groups before it to be synthesized (never to be entropy-decoded).
         fits: a group is found by a long optimisation, worth a `Store`.
+        film: frames of a film for training.
     """
 
     media = "video"
     chained: ClassVar[bool] = False
     fits: ClassVar[bool] = False
+    film: int = 3
 
     @abstractmethod
     def header(

@@ -21,12 +21,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from codec import checkpoint
 from codec.coding import exact
@@ -35,8 +34,18 @@ from codec.coding.distributions import ScaleMixture
 from codec.coding.exact import fix
 from codec.errors import ModelError
 from codec.media.video import VideoFormat
-from codec.models.layers import motion
-from codec.models.layers.frame_prior import FINE, SITE, FramePrior, Known, Level, motion_symbols, vectors_of
+from codec.models.layers import motion, pyramid
+from codec.models.layers.frame_levels import Levels, numbers_of, qualities, span_of
+from codec.models.layers.frame_loop import Decoded, FrameLoop, Source, better_side
+from codec.models.layers.frame_prior import (
+    FINE,
+    SITE,
+    FramePrior,
+    Known,
+    Level,
+    mirrored,
+    motion_symbols,
+)
 from codec.models.layers.gained import GainedCodec
 from codec.models.layers.hyper import coarse
 from codec.models.layers.tiles import frame_samples, pixels
@@ -52,8 +61,9 @@ _SMALLEST_GROUP = 8
 _LIMIT = 1 << 20  # symbols saturate here
 _WORTH = 6 / math.log(2)  # bits that a squared error of one step is worth, as where gains of waveprior begin
 _SEARCH_ROUNDS = 2  # of motion, at effort 1
-_MOTION_WORTH = 0.4  # absolute difference a bit of motion is worth, in steps; about what x264 takes
-_FIRST = 60  # of 1024 qualities: how far frames coded as images are above the others, which build on them
+_MOTION_WORTH = 0.6  # absolute difference a bit of motion is worth, in steps; about what x264 takes
+_MOTION_WORTH_BETWEEN = 1.0  # the same of frames between two, which have two fields and little else
+_SLOPE = 0.08  # of the quality scale: how far frames may be below those one depth up, in training
 _BETTER = 0.1  # of the quality scale: how far first frames may be above the others in training
 
 
@@ -66,6 +76,7 @@ class Config:
         image: its configuration.
         groups: channel groups of residuals, in coding order.
         hidden, motion_hidden: widths of the networks of residuals, and of motion and flags.
+        between: whether frames between two others are predicted from both.
     """
 
     base: str
@@ -73,14 +84,7 @@ class Config:
     groups: tuple[int, ...]
     hidden: int
     motion_hidden: int
-
-
-class _Decoded(NamedTuple):
-    """A decoded frame: latents [B, C, h, w], picture [B, 3, H, W] and what decides bits of the next."""
-
-    v: Tensor
-    picture: Tensor
-    known: Known
+    between: bool = False
 
 
 class _Total:
@@ -115,8 +119,11 @@ class Stem(VideoSystem):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
+        self.film = 5 if config.between else 3
         self.image = Waveprior(config.image).requires_grad_(False)
-        self.prior = FramePrior(config.image.latents, config.groups, config.hidden, config.motion_hidden)
+        sizes = config.image.latents, config.groups, config.hidden, config.motion_hidden
+        self.prior = FramePrior(*sizes, between=config.between)
+        self.loop = FrameLoop(self.image, adds=config.between)
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Stem:
@@ -156,19 +163,25 @@ class Stem(VideoSystem):
     ) -> Params:
         room = _GROUP_BYTES // (3 * format.width * format.height * (1 if format.depth == 8 else 2))
         size = group or max(_SMALLEST_GROUP, min(GROUP, room))
-        return video_params(format, quality, size, (min(quality + _FIRST, QUALITY_STEPS),))
+        return video_params(format, quality, size, numbers_of(quality, between=self.config.between))
 
     def group_shapes(self, params: Params, frames: int) -> dict[str, tuple[int, ...]]:
         return {name: (frames, *shape) for name, shape in self._frame_shapes(*_grid(params)).items()}
 
+    @property
+    def _sides(self) -> int:
+        """Frames that one may be predicted from."""
+        return 1 + self.config.between
+
     def _frame_shapes(self, rows: int, cols: int) -> dict[str, tuple[int, ...]]:
-        return {
-            "head": (3,),
+        shapes = {
+            "head": (1 + 2 * self._sides,),
             "y": (rows, cols, self.config.image.latents),
             "z": (*coarse(rows, cols), self.config.image.hyper),
-            "m": (FINE * rows, FINE * cols, 2),
+            "m": (FINE * rows, FINE * cols, 2 * self._sides),
             "c": (rows, cols, 1),
         }
+        return shapes | ({"d": (rows, cols, 1)} if self.config.between else {})
 
     def _blank(self, like: Tensor, grid: tuple[int, ...]) -> Symbols:
         """Return symbols of frames that have nothing."""
@@ -177,24 +190,39 @@ class Stem(VideoSystem):
     def _level(self, t: Tensor) -> Level:
         return Level(t, self.image.gain(t))
 
-    def _levels(self, params: Params) -> tuple[Level, Level]:
-        """Return the qualities of frames coded as images and of the others."""
-        indices = ((*params["numbers"], params["quality"])[0], params["quality"])
+    def _levels(self, params: Params) -> Levels:
+        """Return the qualities of frames; raises CorruptError where the header's numbers describe none."""
+        image, *depths = qualities(params["numbers"], params["quality"], between=self.config.between)
         dtype = self.image.log2_gain.dtype
-        return tuple(
-            self._level(torch.tensor([min(index, QUALITY_STEPS) / QUALITY_STEPS], dtype=dtype)) for index in indices
-        )
+        at = lambda index: self._level(torch.tensor([min(index, QUALITY_STEPS) / QUALITY_STEPS], dtype=dtype))
+        return Levels(at(image), tuple(map(at, depths)))
+
+    def _turns(self, params: Params) -> list[pyramid.Turn]:
+        return pyramid.turns(params["frames"], span_of(params["numbers"], between=self.config.between))
 
     # --- what decides bits ---------------------------------------------------------------------------------
 
     def code(self, coder: Coder, params: Params, symbols: Symbols | None) -> Symbols:
-        levels, grid = self._levels(params), (1, *_grid(params))
-        parts, known = [], None
-        for i in range(params["frames"]):
-            given = None if symbols is None else {name: values[:, i] for name, values in symbols.items()}
-            part, known = self._code_frame(coder, given, known, grid, *levels)
-            parts.append(part)
-        return {name: torch.stack([part[name] for part in parts], 1) for name in parts[0]}
+        levels, grid, order = self._levels(params), (1, *_grid(params)), self._turns(params)
+        parts: dict[int, Symbols] = {}
+        knowns: dict[int, Known] = {}
+        last = pyramid.needed_until(order)
+        for number, turn in enumerate(order):
+            given = None if symbols is None else {name: values[:, turn.index] for name, values in symbols.items()}
+            known = self._known(turn, knowns)
+            parts[turn.index], knowns[turn.index] = self._code_frame(coder, given, known, grid, levels, turn.depth)
+            for index in [index for index in knowns if last[index] <= number]:
+                del knowns[index]
+        return {name: torch.stack([parts[i][name] for i in range(len(order))], 1) for name in parts[0]}
+
+    def _known(self, turn: pyramid.Turn, knowns: Mapping[int, Known]) -> Known | None:
+        """Return what is known of a frame before it is coded; None of the first of a group."""
+        if turn.past is None:
+            return None
+        past, span = knowns[turn.past], turn.index - turn.past
+        if turn.ahead is None:
+            return self.prior.after(past, span)
+        return self.prior.between(past, knowns[turn.ahead], span, turn.ahead - turn.index)
 
     def _code_frame(
         self,
@@ -202,66 +230,44 @@ class Stem(VideoSystem):
         given: Symbols | None,
         known: Known | None,
         grid: tuple[int, ...],
-        first: Level,
-        level: Level,
+        levels: Levels,
+        depth: int,
     ) -> tuple[Symbols, Known]:
-        """Code a frame after what is known of the last; None of the first of a group."""
-        head = first.t.new_zeros(1, 3)
+        """Code a frame after what is known of those it is predicted from; None of the first of a group."""
+        image, level = levels.image, levels.depths[depth]
+        part = self._blank(image.t, grid)
         if known is not None:
-            head = self.prior.code_head(coder, given and given["head"], known)
-        part = self._blank(head, grid) | {"head": head}
-        if known is None or head[0, 0] != 0:
-            image = given and {name: given[name] for name in ("y", "z")}
-            part |= self.image.code(coder, {"grid": grid, "t": first.t}, image)
-            return part, self.prior.begin(part["y"], first)
-        part["m"] = self.prior.code_motion(coder, given and given["m"], head, known, level)
+            part["head"] = self.prior.code_head(coder, given and given["head"], known).to(image.t)
+        if known is None or part["head"][0, 0] != 0:
+            latents = given and {name: given[name] for name in ("y", "z")}
+            part |= self.image.code(coder, {"grid": grid, "t": image.t}, latents)
+            return part, self.prior.begin(part["y"], image)
+        part["m"] = self.prior.code_motion(coder, given and given["m"], part["head"], known, level)
         part = self.prior.code_rest(coder, given, part, known, level)
         return part, self.prior.follow(known, part, level)
 
     # --- prediction: floating point, decides no bits ----------------------------------------------------------
 
-    def _predict(self, last: _Decoded, vectors: Tensor, level: Level) -> Tensor:
-        """Return the latents [B, C, h, w] to expect after a decoded frame."""
-        moving = F.max_pool2d((vectors != 0).any(-1)[:, None].float(), FINE)
-        if not moving.any():
-            return last.v
-        analysed = self._latents(motion.compensate(last.picture, vectors), level)
-        return torch.where(F.max_pool2d(moving, 3, 1, 1) > 0, analysed, last.v)
-
-    def _image_of(self, y: Tensor, level: Level) -> tuple[Tensor, Tensor]:
-        """Return latents and picture of symbols y of frames coded as images."""
-        v = self._units(y, level)
-        return v, self._picture(v, level)
-
-    def _units(self, y: Tensor, level: Level) -> Tensor:
-        """Return symbols [B, h, w, C] in signal units, [B, C, h, w] on the device of the transforms."""
-        v = y.float() * torch.exp2(-level.log2_gain.float())[:, None, None]
-        return v.permute(0, 3, 1, 2).to(self.image._device)
-
-    def _steps(self, latents: Tensor, level: Level) -> Tensor:
-        """Return latents [B, C, h, w] in quantization steps, [B, h, w, C] where bits are decided."""
-        y = latents.permute(0, 2, 3, 1).to(level.t)
-        return y * torch.exp2(level.log2_gain)[:, None, None]
-
-    def _latents(self, x: Tensor, level: Level) -> Tensor:
-        return self.image.latents_of(x, level.t.to(x)).float()
-
-    def _picture(self, v: Tensor, level: Level) -> Tensor:
-        return self.image.signal_of(v, level.t.to(v)).float()
-
     def _frames(self, symbols: Symbols, params: Params) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield latents [1, C, h, w] and picture [1, 3, H, W] of each frame of a group."""
-        first, level = self._levels(params)
-        last = None
-        for i in range(params["frames"]):
-            part = {name: values[i : i + 1] for name, values in symbols.items()}
-            vectors = vectors_of(part).float().to(self.image._device)
-            if last is None or part["head"][0, 0]:
-                last = _Decoded(*self._image_of(part["y"], first), None)
-            elif vectors.any() or part["c"].any():
-                v = self._predict(last, vectors, level) + self._units(part["y"], level)
-                last = _Decoded(v, self._picture(v, level), None)
-            yield last.v, last.picture
+        """Yield latents [1, C, h, w] and picture [1, 3, H, W] of each frame of a group, in order of time."""
+        levels, order = self._levels(params), self._turns(params)
+        last, shown = pyramid.needed_until(order), 0
+        done: dict[int, Decoded] = {}
+        for number, turn in enumerate(order):
+            part = {name: values[turn.index : turn.index + 1] for name, values in symbols.items()}
+            done[turn.index] = self._decoded(part, turn, done, levels)
+            while shown in done:
+                yield done[shown].v, done[shown].picture
+                shown += 1
+            done = {index: frame for index, frame in done.items() if index >= shown or last[index] > number}
+
+    def _decoded(self, part: Symbols, turn: pyramid.Turn, done: Mapping[int, Decoded], levels: Levels) -> Decoded:
+        """Return the frame that symbols with a first dimension of 1 make after those it is predicted from."""
+        if turn.past is None or part["head"][0, 0]:
+            return Decoded(*self.loop.image_of(part["y"], levels.image), None)
+        ahead = None if turn.ahead is None else done[turn.ahead]
+        source, level = Source(done[turn.past], ahead, None), levels.depths[turn.depth]
+        return Decoded(*self.loop.completed(self.loop.predict(source, part, level), part, level), None)
 
     @torch.no_grad()
     def synthesize_group(self, symbols: Symbols, params: Params, state: Any) -> Iterator[np.ndarray]:
@@ -292,52 +298,75 @@ class Stem(VideoSystem):
         tell: Tell = tell_nobody,
         store: Store | None = None,
     ) -> Symbols:
-        first, level = self._levels(params)
+        levels, order = self._levels(params), self._turns(params)
         rows, cols = _grid(params)
-        last, parts = None, []
-        for i, frame in enumerate(frames):
-            x = pixels(frame, slice(0, rows), slice(0, cols), SITE).to(self.image._device)
-            vectors = None if last is None else self._search(x, last, level.t, rounds=_SEARCH_ROUNDS + effort // 2)
-            part = None if vectors is None else self._inter(x, vectors, last, level, _WORTH)
-            part, last = part or self._intra(x, first, begins=last is None)
-            parts.append(part)
-            progress((i + 1) / len(frames))
-        symbols = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        parts: dict[int, Symbols] = {}
+        done: dict[int, Decoded] = {}
+        last = pyramid.needed_until(order)
+        for number, turn in enumerate(order):
+            x = pixels(frames[turn.index], slice(0, rows), slice(0, cols), SITE).to(self.image._device)
+            source, level = self._source(turn, done), levels.depths[turn.depth]
+            found = None
+            if source is not None:
+                part = self._moves(x, source, level.t, rounds=_SEARCH_ROUNDS + effort // 2)
+                found = self._inter(x, part, source, level, _WORTH)
+            parts[turn.index], done[turn.index] = found or self._intra(x, levels.image, begins=source is None)
+            done = {index: frame for index, frame in done.items() if last[index] > number}
+            progress((number + 1) / len(frames))
+        symbols = {name: torch.cat([parts[i][name] for i in range(len(order))]) for name in parts[0]}
         return {name: values.clamp(-_LIMIT, _LIMIT).int().cpu() for name, values in symbols.items()}
 
-    def _intra(self, x: Tensor, level: Level, *, begins: bool) -> tuple[Symbols, _Decoded]:
+    def _source(self, turn: pyramid.Turn, done: Mapping[int, Decoded]) -> Source | None:
+        """Return what a frame is predicted from; None of the first of a group."""
+        if turn.past is None:
+            return None
+        known = self._known(turn, {index: frame.known for index, frame in done.items()})
+        return Source(done[turn.past], None if turn.ahead is None else done[turn.ahead], known)
+
+    def _intra(self, x: Tensor, level: Level, *, begins: bool) -> tuple[Symbols, Decoded]:
         """Return symbols of frames [B, 3, H, W] coded as images, which begin groups or do not."""
-        y = fix(self._steps(self._latents(x, level), level), 0)
+        y = fix(self.loop.steps(self.loop.latents(x, level), level), 0)
         z = self.image.side(y.permute(0, 3, 1, 2).float().to(x.device), level.t.to(x))["z"]
         part = self._blank(y, y.shape[:3]) | {"y": y, "z": fix(z, 0).to(y)}
         part["head"][:, 0] = float(not begins)
-        return part, _Decoded(*self._image_of(y, level), self.prior.begin(y, level))
+        return part, Decoded(*self.loop.image_of(y, level), self.prior.begin(y, level))
 
-    def _search(
-        self, x: Tensor, last: _Decoded, t: Tensor, *, rounds: int = _SEARCH_ROUNDS, fast: bool = False
-    ) -> Tensor:
-        """Return vectors [B, 2 h, 2 w, 2] of frames after others."""
+    def _moves(
+        self, x: Tensor, source: Source, t: Tensor, *, rounds: int = _SEARCH_ROUNDS, fast: bool = False
+    ) -> Symbols:
+        """Return the symbols `head`, `m` and, between two, `d` of frames [B, 3, H, W]: how others predict them."""
         step = math.sqrt(18 / (math.log(2) * float(self.image.lambda_of(t[:1].float()))))  # of latents, in levels
-        return motion.Search(x, last.picture, _MOTION_WORTH * step, fast=fast).run(last.known.vectors.to(x), rounds)
+        worth = (_MOTION_WORTH if source.ahead is None else _MOTION_WORTH_BETWEEN) * step
+        search = lambda reference: motion.Search(x, reference.picture, worth, fast=fast)
+        known = source.known
+        fields = [search(source.past).run(known.vectors.to(x), rounds)]
+        if source.ahead is not None:
+            fields.append(search(source.ahead).run(mirrored(fields[0], known), rounds))
+        part = motion_symbols([field.to(known.vectors) for field in fields], sides=self._sides)
+        if source.ahead is not None:
+            both = zip((source.past, source.ahead), fields, strict=True)
+            predictions = [motion.compensate(one.picture, field) for one, field in both]
+            part["d"] = better_side(x, *predictions).permute(0, 2, 3, 1).to(known.vectors)
+        return part
 
     def _inter(
-        self, x: Tensor, vectors: Tensor, last: _Decoded, level: Level, worth: float, *, cuts: bool = True
-    ) -> tuple[Symbols, _Decoded] | None:
-        """Return symbols of frames [B, 3, H, W] that follow others, and what is decoded of them.
+        self, x: Tensor, part: Symbols, source: Source, level: Level, worth: float, *, cuts: bool = True
+    ) -> tuple[Symbols, Decoded] | None:
+        """Return symbols of frames [B, 3, H, W] that others predict, and what is decoded of them.
 
-        None if `cuts` are allowed and the frame has so little in common with the last that it is better an image.
+        None if `cuts` are allowed and the frame has so little in common with those that it is better an image.
+
+        Args:
+            part: what `_moves` says of it.
         """
-        p, latents = self._predict(last, vectors, level), self._latents(x, level)
-        missed = self._steps(latents - p, level)
-        if cuts and _bits(missed) > _bits(self._steps(latents, level)):
+        expected, latents = self.loop.predict(source, part, level), self.loop.latents(x, level)
+        missed = self.loop.steps(latents - expected[0], level)
+        if cuts and _bits(missed) > _bits(self.loop.steps(latents, level)):
             return None
-        part = self._blank(missed, missed.shape[:3]) | motion_symbols(vectors.to(missed))
-        part = self.prior.decide(self.shape, missed, part, last.known, level, worth)
-        v, picture = last.v, last.picture
-        if part["c"].any() or vectors.any():
-            v = p + self._units(part["y"], level)
-            picture = self._picture(v, level)
-        return part, _Decoded(v, picture, self.prior.follow(last.known, part, level))
+        part = self._blank(missed, missed.shape[:3]) | part
+        part = self.prior.decide(self.shape, missed, part, source.known, level, worth)
+        done = self.loop.completed(expected, part, level)
+        return part, Decoded(*done, self.prior.follow(source.known, part, level))
 
     # --- training ------------------------------------------------------------------------------------------
 
@@ -350,21 +379,26 @@ class Stem(VideoSystem):
         vary = t is None
         t = (torch.rand(1, device=batch.device) if vary else t[:1]).expand(len(batch))
         worth = _WORTH * float(torch.exp2(torch.rand(()) * 2 - 1)) if vary else _WORTH
-        better = _BETTER * float(torch.rand(())) if vary else 0.0
-        level, transforms = self._level(t), torch.autocast(batch.device.type, torch.bfloat16)
-        with torch.no_grad(), transforms:
-            _, last = self._intra(batch[:, 0], self._level((t + better).clamp(0, 1)), begins=True)
+        better, slope = (_BETTER * float(torch.rand(())), _SLOPE * float(torch.rand(()))) if vary else (0.0, 0.0)
+        transforms = torch.autocast(batch.device.type, torch.bfloat16)
         bits = {name: torch.zeros((), device=batch.device) for name in ("motion", "rest")}
         error = torch.zeros((), device=batch.device)
-        for x in batch[:, 1:].unbind(1):
-            known = last.known
+        done: dict[int, Decoded] = {}
+        for turn in pyramid.turns(batch.shape[1], batch.shape[1] - 1 if self.config.between else 1):
+            x, source = batch[:, turn.index], self._source(turn, done)
+            if source is None:
+                with torch.no_grad(), transforms:
+                    _, done[0] = self._intra(x, self._level((t + better).clamp(0, 1)), begins=True)
+                continue
+            level = self._level((t - slope * turn.depth).clamp(0, 1))
             with torch.no_grad(), transforms:
-                part, last = self._inter(x, self._search(x, last, t, fast=True), last, level, worth, cuts=False)
+                part = self._moves(x, source, level.t, fast=True)
+                part, done[turn.index] = self._inter(x, part, source, level, worth, cuts=False)
             meters = {name: _Total(self.shape) for name in bits}
-            self.prior.code_motion(meters["motion"], part["m"], part["head"], known, level)
-            self.prior.code_rest(meters["rest"], part, part, known, level)
+            self.prior.code_motion(meters["motion"], part["m"], part["head"], source.known, level)
+            self.prior.code_rest(meters["rest"], part, part, source.known, level)
             bits = {name: total + meters[name].bits for name, total in bits.items()}
-            error = error + ((last.picture - x) * 255).square().mean() / (batch.shape[1] - 1)
+            error = error + ((done[turn.index].picture - x) * 255).square().mean() / (batch.shape[1] - 1)
         rates = {name: total / batch[:, 1:, 0].numel() for name, total in bits.items()}
         rate = rates["motion"] + rates["rest"]
         return {

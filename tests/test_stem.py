@@ -3,6 +3,7 @@ import shutil
 import subprocess
 import sys
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +13,9 @@ import torch
 from codec import checkpoint
 from codec.coding.coder import Writer
 from codec.engine import units
-from codec.errors import MissingModelError, ModelError
+from codec.errors import CorruptError, MissingModelError, ModelError
 from codec.media.video import VideoFormat
+from codec.models.layers import pyramid
 from codec.models.stem import Stem
 from codec.system import no_progress
 
@@ -41,24 +43,40 @@ def scene(frames: int = 4, height: int = 40, width: int = 48, *, speed: int = 2,
     return np.stack([wide[:, speed * i : speed * i + width] for i in range(frames)])[..., None].repeat(3, -1)
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A model whose image part is a transform codec in closed form, its priors random."""
+def made(path: Path, *, between: bool) -> Path:
+    """Write a model whose image part is a transform codec in closed form, its priors random; return its folder."""
     torch.manual_seed(0)
-    model = Stem.from_config(CONFIG)
+    config = CONFIG | {"between": between}
+    model = Stem.from_config(config)
     pictures = np.concatenate([scene(2, 96, 96, seed=seed) for seed in range(8)])
     model.image.initialize([torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255 - 0.5])
     for _, out in model.prior.residual.heads:
         out.bias.data.fill_(1.0)  # wide enough for what it has not learned to expect
-    path = tmp_path_factory.mktemp("models")
     checkpoint.save(model.image, path / "tiny-image", config=CONFIG["image"], facts={})
-    checkpoint.save(model, path / "tiny-stem", config=CONFIG | {"base": str(path / "tiny-image")}, facts={})
+    checkpoint.save(model, path / "tiny-stem", config=config | {"base": str(path / "tiny-image")}, facts={})
     return path / "tiny-stem"
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["chain", "pyramids"])
+def folder(request, tmp_path_factory) -> Path:
+    return made(tmp_path_factory.mktemp("models"), between=request.param)
 
 
 @pytest.fixture(scope="module")
 def stem(folder) -> Stem:
     return checkpoint.load(checkpoint.find_model(str(folder)), "cpu")
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory) -> Stem:
+    """A model of frames that each follow the last."""
+    return checkpoint.load(checkpoint.find_model(str(made(tmp_path_factory.mktemp("chain"), between=False))), "cpu")
+
+
+@pytest.fixture(scope="module")
+def pyramids(tmp_path_factory) -> Stem:
+    """A model with frames between two others."""
+    return checkpoint.load(checkpoint.find_model(str(made(tmp_path_factory.mktemp("pyramids"), between=True))), "cpu")
 
 
 def params_of(stem: Stem, frames: np.ndarray, *, quality: int = 600, group: int | None = None) -> dict:
@@ -98,7 +116,7 @@ def test_groups_are_independent(stem):
     clip = scene(5)
     symbols, _, coded = encode(stem, clip, group=2)
     assert len(coded) == 3
-    assert torch.equal(symbols["head"][2], torch.zeros(3, dtype=torch.int32))
+    assert not symbols["head"][2].any()
     alone, _, _ = encode(stem, clip[2:4], group=2)
     assert all(torch.equal(alone[name], symbols[name][2:4]) for name in symbols)
 
@@ -166,31 +184,60 @@ def test_what_stands_still_is_nearly_free(stem):
     symbols, params, _ = encode(stem, still)
     assert not symbols["m"].any()
     out = stem.synthesize(symbols, params, progress=no_progress)
-    unchanged = ~symbols["c"][1:].any(1).any(1).any(1).numpy()
+    unchanged = ~symbols["c"].flatten(1).any(1).numpy()
     assert unchanged.any()
-    for i in np.flatnonzero(unchanged):
-        assert (out[i + 1] == out[i]).all()
+    for turn in pyramid.turns(6, 8 if stem.config.between else 1)[1:]:
+        if unchanged[turn.index]:
+            sources = out[[turn.past, turn.past if turn.ahead is None else turn.ahead]].astype(int)
+            assert np.abs(out[turn.index] - sources.mean(0)).max() <= 0.5 * (turn.ahead is not None)
 
 
-def test_motion_predicts_what_moves(stem):
+def test_motion_predicts_what_moves(chain):
     """The latents that are to be coded of a pan are smaller for vectors that follow it."""
     clip = scene(3, 64, 96)
-    symbols, _, _ = encode(stem, clip)
+    symbols, _, _ = encode(chain, clip)
     inner = symbols["m"][2, 1:-1, 2:-4] + symbols["head"][2, 1:]
     assert (inner == torch.tensor([0, 8])).all(-1).float().mean() > 0.8
     residual, latents = symbols["y"][2].abs().float().mean(), symbols["y"][0].abs().float().mean()
     assert residual < 0.5 * latents
 
 
-def test_cuts_begin_an_image(stem):
+def test_cuts_begin_an_image(chain):
     clip = np.concatenate([np.full_like(scene(2, 64, 96), 255), scene(2, 64, 96)])
-    symbols, params, coded = encode(stem, clip)
+    symbols, params, coded = encode(chain, clip)
     assert symbols["head"][:, 0].tolist() == [0, 0, 1, 0]
     assert not symbols["m"][2].any()
-    decoded = decode(stem, params, coded)
+    decoded = decode(chain, params, coded)
     assert all(torch.equal(decoded[name], symbols[name]) for name in symbols)
-    after, _, _ = encode(stem, clip[2:])
+    after, _, _ = encode(chain, clip[2:])
     assert torch.equal(after["y"], symbols["y"][2:])
+
+
+def test_frames_between_two_are_predicted_from_both(pyramids):
+    """What is neither in the frame before nor in the one ahead, but in their mean, is not coded again."""
+    clip = scene(3, 64, 96)
+    symbols, _, _ = encode(pyramids, clip)
+    fields = symbols["m"][1, 1:-1, 4:-4] + symbols["head"][1, 1:]
+    assert (fields == torch.tensor([0, 8, 0, -8])).all(-1).float().mean() > 0.8
+    amount = symbols["y"].abs().flatten(1).float().mean(1)
+    assert amount[1] < 0.5 * amount[0]
+
+
+def test_each_side_of_a_cut_is_predicted_from_its_own(pyramids):
+    white = np.full_like(scene(2, 64, 96), 255)
+    clip = np.concatenate([white[:1], scene(2, 64, 96)])
+    symbols, params, coded = encode(pyramids, clip)
+    assert symbols["head"][:, 0].tolist() == [0, 0, 1]
+    assert (symbols["d"][1] == 1).all()
+    decoded = decode(pyramids, params, coded)
+    assert all(torch.equal(decoded[name], symbols[name]) for name in symbols)
+
+
+@pytest.mark.parametrize("numbers", [(), (700,), (700, 0), (700, 64, *[500] * 7), (700, 8, 500), (700, 1, 500, 400)])
+def test_numbers_that_describe_no_pyramids(pyramids, numbers):
+    params = params_of(pyramids, scene(3)) | {"numbers": numbers}
+    with pytest.raises(CorruptError, match="pyramids"):
+        pyramids.code(Writer(pyramids.tables), pyramids.unit_params(params, 0, 3), None)
 
 
 def test_the_decoder_sees_what_the_encoder_saw(stem):
@@ -211,7 +258,7 @@ def test_embedding(stem):
 
 
 def test_weights_round_trip(stem, folder, tmp_path):
-    config = CONFIG | {"base": str(folder.parent / "tiny-image")}
+    config = CONFIG | {"base": str(folder.parent / "tiny-image"), "between": stem.config.between}
     copy = Stem.from_config(config)
     copy.load_state_dict(stem.state_dict())
     again = checkpoint.load(checkpoint.save(copy, tmp_path / "again", config=config, facts={}), "cpu")
@@ -231,22 +278,24 @@ def test_what_is_borrowed_is_not_stored_and_must_be_there(folder, tmp_path):
         checkpoint.load(checkpoint.find_model(str(alone)), "cpu")
 
 
-def test_only_the_prior_of_frames_learns(folder):
+@pytest.mark.parametrize("between", [False, True])
+def test_only_the_prior_of_frames_learns(between):
     torch.manual_seed(0)
-    model = Stem.from_config(CONFIG)
+    model = Stem.from_config(CONFIG | {"between": between})
     batch = torch.from_numpy(np.stack([scene(3, 48, 48), scene(3, 48, 48, seed=1)]))
     batch = batch.permute(0, 1, 4, 2, 3).float() / 255 - 0.5
     model.image.initialize([batch[:, 0]])
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-2)
-    losses = []
+    losses, learned = [], set()
     for _ in range(20):
         loss = model.loss(batch, t=torch.full((2,), 0.9))
         optimizer.zero_grad()
         loss["loss"].backward()
+        learned |= {name for name, p in model.named_parameters() if p.grad is not None}
         optimizer.step()
         losses.append(float(loss["loss"].detach()))
-    assert all(p.grad is None for p in model.image.parameters())
-    assert all(p.grad is not None for p in model.prior.parameters())
+    rare = {name for name in learned if "copied" in name}  # asked only where vectors around differ
+    assert learned - rare == {f"prior.{n}" for n, _ in model.prior.named_parameters() if "copied" not in n}
     assert min(losses[-5:]) < 0.9 * losses[0]
 
 

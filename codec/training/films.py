@@ -17,7 +17,6 @@ from torch.nn import functional as F
 
 from codec.training.photos import _CENTRE, Photos
 
-FRAMES = 3
 _STILL = 0.3  # share of cameras and of objects that do not move
 _SPEED, _SPREAD, _FASTEST = 1.2, 1.3, 16.0  # pixels a frame: median, its standard deviation in nats, limit
 _TURNING = 0.25  # share of cameras that turn and zoom
@@ -38,9 +37,9 @@ class _Path(NamedTuple):
 
 
 class Films(Photos):
-    """Photographs as films: samples [H, W, 3] uint8, crops [count, FRAMES, 3, size, size] uint8."""
+    """Photographs as films: samples [H, W, 3] uint8, crops [count, frames, 3, size, size] uint8."""
 
-    def __init__(self, sources: list[Path], *, smallest: int, frames: int = FRAMES) -> None:
+    def __init__(self, sources: list[Path], *, smallest: int, frames: int) -> None:
         self.frames = frames
         super().__init__(sources, smallest=smallest)
 

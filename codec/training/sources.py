@@ -27,5 +27,5 @@ def dataset(system: System, sources: list[Path], *, smallest: int) -> Dataset:
     if system.media == "video" and not system.fits:
         from codec.training.films import Films
 
-        return Films(sources, smallest=smallest)
+        return Films(sources, smallest=smallest, frames=system.film)
     raise RecipeError(f"there is no training for systems of {system.media}")

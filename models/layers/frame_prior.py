@@ -1,4 +1,4 @@
-"""Prior of a frame that follows others: its motion, which positions have residuals, and these.
+"""Prior of a frame that follows another or lies between two: its motion, which positions have residuals, and these.
 
 Everything here is computed from decoded integers, in dyadic numbers (`codec.coding.exact`), and so decides bits the
 same way everywhere. Positions are 16x16 pixels, vectors belong to 8x8.
@@ -39,14 +39,17 @@ class Level(NamedTuple):
 
 
 class Known(NamedTuple):
-    """What is known of the last frame, in integers or dyadic numbers.
+    """What is known of the frame that another follows, in integers or dyadic numbers; or of the two around one.
 
     Attributes:
         sent: latents last sent [B, h, w, C], in signal units, displaced by whole positions since.
-        before: its residuals in steps [B, h, w, C]; zeros of an image.
-        vectors: its motion in quarter pixels [B, 2 h, 2 w, 2].
-        coded: which positions had residuals [B, h, w, 1].
-        fresh: it was coded as an image.
+        before: its residuals in steps [B, h, w, C]; zeros of an image. Of two frames the mean magnitudes.
+        vectors: its motion in quarter pixels [B, 2 h, 2 w, 2]. Of two frames that expected to the one before.
+        coded: which positions had residuals [B, h, w, 1]; mean of two frames.
+        fresh: it was coded as an image, both were.
+        span: how many frames its motion goes back, 0 of an image.
+        ahead: latents last sent of the frame ahead; None unless there are two.
+        reach: how many frames that is ahead.
     """
 
     sent: Tensor
@@ -54,6 +57,9 @@ class Known(NamedTuple):
     vectors: Tensor
     coded: Tensor
     fresh: bool
+    span: int = 1
+    ahead: Tensor | None = None
+    reach: int = 0
 
 
 class FramePrior(nn.Module):
@@ -63,13 +69,18 @@ class FramePrior(nn.Module):
         channels: of the latents.
         groups: channel groups of residuals, in coding order.
         hidden, motion_hidden: widths of the networks of residuals, and of motion and flags.
+        between: whether there are frames between two; they have the symbol `d`, too.
     """
 
-    def __init__(self, channels: int, groups: tuple[int, ...], hidden: int, motion_hidden: int) -> None:
+    def __init__(
+        self, channels: int, groups: tuple[int, ...], hidden: int, motion_hidden: int, *, between: bool = False
+    ) -> None:
         super().__init__()
-        self.vectors = VectorPrior(motion_hidden, _CONDITIONS)
-        self.flags = FlagPrior(motion_hidden, _CONDITIONS + _MOVES)
-        self.residual = ResidualPrior(channels, groups, hidden, _CONDITIONS + _MOVES + _FLAGS)
+        told = _CONDITIONS + between
+        self.vectors = VectorPrior(motion_hidden, told)
+        self.flags = FlagPrior(motion_hidden, told + _MOVES)
+        self.residual = ResidualPrior(channels, groups, hidden, told + _MOVES + _FLAGS)
+        self.sides = FlagPrior(motion_hidden, told + _MOVES) if between else None
 
     # --- what is known -------------------------------------------------------------------------------------
 
@@ -77,33 +88,71 @@ class FramePrior(nn.Module):
         """Return what is known after an image with symbols y [B, h, w, C]."""
         batch, rows, cols, _ = y.shape
         vectors = y.new_zeros(batch, FINE * rows, FINE * cols, 2)
-        return Known(_in_units(y, level), torch.zeros_like(y), vectors, torch.ones_like(y[..., :1]), fresh=True)
+        coded = torch.ones_like(y[..., :1])
+        return Known(_in_units(y, level), torch.zeros_like(y), vectors, coded, fresh=True, span=0)
 
     def follow(self, known: Known, part: Symbols, level: Level) -> Known:
         """Return what is known after a frame with these symbols."""
-        vectors = vectors_of(part)
-        sent = _displaced(known.sent, vectors) + _in_units(part["y"], level)
-        return Known(sent.clamp(-ACTIVATION_MAX, ACTIVATION_MAX), part["y"], vectors, part["c"], fresh=False)
+        sent = _carried(known, part) + _in_units(part["y"], level)
+        sent = sent.clamp(-ACTIVATION_MAX, ACTIVATION_MAX)
+        return Known(sent, part["y"], fields_of(part)[0], part["c"], fresh=False, span=known.span)
+
+    def after(self, past: Known, span: int) -> Known:
+        """Return what is known of a frame that follows another, `span` frames later."""
+        if past.fresh:
+            return past._replace(span=span)
+        return past._replace(vectors=_scaled(past.vectors, span, past.span), span=span)
+
+    def between(self, past: Known, ahead: Known, span: int, reach: int) -> Known:
+        """Return what is known of a frame `span` after one and `reach` before the other."""
+        guide = past if ahead.fresh else ahead
+        vectors = guide.vectors if guide.fresh else _scaled(guide.vectors, span, guide.span)
+        return Known(
+            past.sent, (past.before.abs() + ahead.before.abs()) / 2, vectors, (past.coded + ahead.coded) / 2,
+            fresh=guide.fresh, span=span, ahead=ahead.sent, reach=reach,
+        )  # fmt: skip
 
     # --- symbols, in coding order --------------------------------------------------------------------------
 
     def code_head(self, coder: Coder, head: Tensor | None, known: Known) -> Tensor:
-        """Code whether a frame is an image of its own, and its dominant vector; return both, [B, 3]."""
+        """Code whether a frame is an image of its own, and its dominant vectors; return both, [B, 3] or [B, 5]."""
         about = F.pad(known.vectors.flatten(1, 2).median(1).values, (1, 0))
-        return coder(head, about, torch.tensor(_HEAD_SCALES).to(about).expand_as(about))
+        scales = torch.tensor(_HEAD_SCALES).to(about).expand_as(about)
+        if self.sides is None:
+            return coder(head, about, scales)
+        first = coder(None if head is None else head[:, :3], about, scales)
+        if known.ahead is None:
+            return F.pad(first, (0, 2))
+        second = coder(
+            None if head is None else head[:, 3:], _scaled(-first[:, 1:], known.reach, known.span), scales[:, 1:]
+        )
+        return torch.cat([first, second], -1)
 
     def code_motion(self, coder: Coder, m: Tensor | None, head: Tensor, known: Known, level: Level) -> Tensor:
-        """Code the motion of a frame and return it, [B, 2 h, 2 w, 2]."""
-        conditions = _finer(_conditions(known, head, level))
-        return self.vectors.code(coder, m, None if known.fresh else known.vectors - _everywhere(head), conditions)
+        """Code the motion of a frame and return it, [B, 2 h, 2 w, 2], or [..., 4] with that to a frame ahead."""
+        given = [None, None] if m is None else m.split(2, -1)
+        between = self.sides is not None
+        first, second = _everywhere(head)
+        conditions = _finer(_conditions(known, first, level, between))
+        out = [self.vectors.code(coder, given[0], None if known.fresh else known.vectors - first, conditions)]
+        if known.ahead is not None:
+            onward = known._replace(vectors=mirrored(out[0] + first, known))
+            conditions = _finer(_conditions(onward, second, level, between))
+            out.append(self.vectors.code(coder, given[1], onward.vectors - second, conditions))
+        elif self.sides is not None:
+            out.append(torch.zeros_like(out[0]))
+        return torch.cat(out, -1)
 
     def code_rest(self, coder: Coder, given: Symbols | None, part: Symbols, known: Known, level: Level) -> Symbols:
-        """Code which positions have residuals and these, after `head` and `m`; return all."""
-        take = (given or {}).get
-        moves = _moves(vectors_of(part))
-        c = self.flags.code(coder, take("c"), torch.cat([_conditions(known, part["head"], level), moves], -1))
+        """Code which frames predict, which positions have residuals and these, after `head` and `m`; return all."""
+        take, between = (given or {}).get, self.sides is not None
+        conditions = _conditions(known, _everywhere(part["head"])[0], level, between)
+        conditions = torch.cat([conditions, _moves(part, known)], -1)
+        if known.ahead is not None:
+            part = part | {"d": self.sides.code(coder, take("d"), conditions)}
+        c = self.flags.code(coder, take("c"), conditions)
         part = part | {"c": c}
-        y = self.residual.code(coder, take("y"), c[..., 0] != 0, *_context(known, part, level))
+        y = self.residual.code(coder, take("y"), c[..., 0] != 0, *_context(known, part, level, between))
         return part | {"y": y}
 
     def decide(
@@ -113,27 +162,58 @@ class FramePrior(nn.Module):
 
         Args:
             missed: what the prediction misses, in steps [B, h, w, C].
+            part: `head`, `m` and, of frames between, `d`.
             worth: bits that a squared error of one step is worth.
         """
-        context: Callable = lambda coded: _context(known, part | {"c": coded[..., None]}, level)
+        context: Callable = lambda coded: _context(known, part | {"c": coded[..., None]}, level, self.sides is not None)
         y, coded = decide(self.residual, shape, missed, context, worth)
         return part | {"y": y, "c": coded[..., None].to(y)}
 
 
-def vectors_of(part: Symbols) -> Tensor:
-    """Return the vectors [B, 2 h, 2 w, 2] of a frame, from its symbols `head` and `m`."""
-    return (part["m"] + _everywhere(part["head"])).clamp(-motion.REACH, motion.REACH)
+def fields_of(part: Symbols) -> list[Tensor]:
+    """Return the vectors [B, 2 h, 2 w, 2] of a frame to the frame before and, if it has such, to the one ahead."""
+    fields = zip(part["m"].split(2, -1), _everywhere(part["head"]), strict=False)
+    return [(m + everywhere).clamp(-motion.REACH, motion.REACH) for m, everywhere in fields]
 
 
-def motion_symbols(vectors: Tensor) -> Symbols:
-    """Return the symbols `head` and `m` of vectors [B, 2 h, 2 w, 2]."""
-    head = F.pad(motion.dominant(vectors), (1, 0))
-    return {"head": head, "m": vectors - _everywhere(head)}
+def motion_symbols(fields: list[Tensor], *, sides: int) -> Symbols:
+    """Return the symbols `head` and `m` of one or two fields of vectors [B, 2 h, 2 w, 2], for `sides` of them."""
+    heads = [motion.dominant(field) for field in fields]
+    m = [field - head[:, None, None] for field, head in zip(fields, heads, strict=True)]
+    missing = 2 * (sides - len(fields))
+    return {"head": F.pad(torch.cat(heads, -1), (1, missing)), "m": F.pad(torch.cat(m, -1), (0, missing))}
 
 
-def _everywhere(head: Tensor) -> Tensor:
-    """Return the dominant vectors of frames for every block, [B, 1, 1, 2]."""
-    return head[:, None, None, 1:]
+def share_of_past(part: Symbols) -> Tensor:
+    """Return how much of the prediction comes from the frame before, [B, h, w, 1]: all, half or nothing."""
+    return (1 - part["d"].clamp(-1, 1)) / 2
+
+
+def mirrored(vectors: Tensor, known: Known) -> Tensor:
+    """Return the vectors to the frame ahead that go on from those to the frame before."""
+    return _scaled(-vectors, known.reach, known.span)
+
+
+def _everywhere(head: Tensor) -> list[Tensor]:
+    """Return the dominant vectors of frames for every block, [B, 1, 1, 2] each: to the frame before, and ahead."""
+    return list(head[:, None, None, 1:].split(2, -1)) + [head[:, None, None, :0]] * (head.shape[-1] < 5)
+
+
+def _scaled(vectors: Tensor, frames: int, span: int) -> Tensor:
+    """Return vectors over `span` frames as over so many, in whole numbers."""
+    if frames == span:
+        return vectors
+    return torch.floor((2 * vectors * frames + span) / (2 * span)).clamp(-motion.REACH, motion.REACH)
+
+
+def _carried(known: Known, part: Symbols) -> Tensor:
+    """Return the latents last sent [B, h, w, C] where a frame's motion takes them."""
+    fields = fields_of(part)
+    past = _displaced(known.sent, fields[0])
+    if known.ahead is None:
+        return past
+    share = share_of_past(part)
+    return share * past + (1 - share) * _displaced(known.ahead, fields[1])
 
 
 def _in_units(y: Tensor, level: Level) -> Tensor:
@@ -142,19 +222,32 @@ def _in_units(y: Tensor, level: Level) -> Tensor:
     return v.clamp(-ACTIVATION_MAX, ACTIVATION_MAX)
 
 
-def _conditions(known: Known, head: Tensor, level: Level) -> Tensor:
-    """Return what all networks are told of each position, [B, h, w, _CONDITIONS]; dyadic."""
-    off = _coarser(((known.vectors - _everywhere(head)).abs() / _PIXELS).clamp(max=_LARGEST / 2))
+def _conditions(known: Known, everywhere: Tensor, level: Level, between: bool) -> Tensor:
+    """Return what all networks are told of each position, [B, h, w, _CONDITIONS + between]; dyadic.
+
+    Args:
+        everywhere: dominant vectors [B, 1, 1, 2].
+    """
+    off = _coarser(((known.vectors - everywhere).abs() / _PIXELS).clamp(max=_LARGEST / 2))
     near = F.avg_pool2d(known.coded[..., 0], 3, 1, 1, divisor_override=4)[..., None]
     busy = known.before.abs().clamp(max=1).sum(-1, keepdim=True) / 16
     texture = fix(known.sent.abs().clamp(max=4).sum(-1, keepdim=True) / 64, ACTIVATION_BITS)
     same = torch.ones_like(busy)
     quality = same * (level.t.to(same) * 2 - 1)[:, None, None, None]
-    return torch.cat([off, known.coded, near, busy, texture, same * known.fresh, quality], -1)
+    parts = [off, known.coded, near, busy, texture, same * known.fresh, quality]
+    if between:
+        parts.append(same * (known.ahead is not None))
+    return torch.cat(parts, -1)
 
 
-def _moves(vectors: Tensor) -> Tensor:
-    """Return what motion tells of each position, [B, h, w, _MOVES]; dyadic.
+def _moves(part: Symbols, known: Known) -> Tensor:
+    """Return what motion tells of each position, [B, h, w, _MOVES]; the mean of both where there are two."""
+    fields = fields_of(part)[: 1 if known.ahead is None else 2]
+    return sum(_moves_of(field) for field in fields) / len(fields)
+
+
+def _moves_of(vectors: Tensor) -> Tensor:
+    """Return what vectors [B, 2 h, 2 w, 2] tell of each position, [B, h, w, _MOVES]; dyadic.
 
     That is its speed, how much the vectors around differ, whether it moves, whether they differ at all, and whether it
     moves by parts of a pixel.
@@ -166,16 +259,16 @@ def _moves(vectors: Tensor) -> Tensor:
     return _coarser(torch.cat([*sizes, (speed > 0).to(vectors), (apart > 0).to(vectors), broken], -1))
 
 
-def _context(known: Known, part: Symbols, level: Level) -> tuple[Tensor, Tensor]:
+def _context(known: Known, part: Symbols, level: Level, between: bool) -> tuple[Tensor, Tensor]:
     """Return the magnitudes and conditions that the networks of residuals are given."""
-    vectors = vectors_of(part)
-    sent = fix(_displaced(known.sent, vectors) * exp2(level.log2_gain)[:, None, None], ACTIVATION_BITS)
+    sent = fix(_carried(known, part) * exp2(level.log2_gain)[:, None, None], ACTIVATION_BITS)
     seen = torch.cat([magnitude(sent), magnitude(known.before)], -1)
     flags = F.pad(part["c"][..., 0].to(sent), (1, 1, 1, 1))
     sides = flags[:, :-2, 1:-1] + flags[:, 2:, 1:-1] + flags[:, 1:-1, :-2] + flags[:, 1:-1, 2:]
     corners = flags[:, :-2, :-2] + flags[:, 2:, :-2] + flags[:, :-2, 2:] + flags[:, 2:, 2:]
     around = torch.stack([sides, corners], -1) / 4
-    return seen, torch.cat([_conditions(known, part["head"], level), _moves(vectors), around], -1)
+    conditions = _conditions(known, _everywhere(part["head"])[0], level, between)
+    return seen, torch.cat([conditions, _moves(part, known), around], -1)
 
 
 def _finer(x: Tensor) -> Tensor:
