@@ -35,13 +35,13 @@ from codec.video_system import Store, Tell, VideoSystem, tell_nobody
 
 EPOCHS = {1: 12, 2: 24, 3: 40, 4: 60, 5: 90, 6: 140, 7: 200, 8: 300, 9: 500, 10: 800}  # by effort
 _LAMBDA = (6e-5, 1.5e-2)  # weight of the squared error (8-bit levels) against bits per pixel, at quality 0 and 100
-_WEIGHTS = (0.15, 2.2)  # for each pixel of a group to the power of three quarters, at both ends
-_CHANNELS = 8  # of an embedding
-_CELLS = 5.5  # of an embedding along the shorter side, about
+_WEIGHTS = (0.085, 1.17)  # for each pixel of a group to the power of three quarters, at both ends
+_CHANNELS = 4  # of an embedding
+_CELLS = 11  # of an embedding along the shorter side, about
 _MOST = {"width": 256, "channels": 256, "stages": 7}  # what a stream may ask for
 _GROUP_BYTES = 1 << 30  # of the float frames of a group
 _MAX_GROUP = 150  # frames
-DEFAULT_OPTIONS = frozenset({"separable"})
+DEFAULT_OPTIONS = frozenset({"pointwise"})
 
 
 class HNeRV(VideoSystem):
@@ -201,10 +201,11 @@ def choose(side: int, pixels: int, quality: float) -> Shape:
     stages = min(max(round(np.log2(side / 4 / _CELLS)), 1), _MOST["stages"])
     target = pixels**0.75 * _WEIGHTS[0] * (_WEIGHTS[1] / _WEIGHTS[0]) ** quality
     shapes = [Shape(_CHANNELS, width, int(stages), DEFAULT_OPTIONS) for width in range(8, 129, 4)]
-    return min(shapes, key=lambda shape: abs(np.log(_count(shape) / target)))
+    return min(shapes, key=lambda shape: abs(np.log(count(shape) / target)))
 
 
-def _count(shape: Shape) -> int:
+def count(shape: Shape) -> int:
+    """Return how many weights a network has."""
     with torch.device("meta"):
         return sum(p.numel() for p in FrameDecoder(shape).parameters())
 

@@ -1,4 +1,4 @@
-"""One-D-Piece: a region of 256x256 pixels as a row of at most 256 tokens, any first few of which are a picture.
+"""One-D-Piece: a region of 256x256 pixels as a row of tokens, 512 at most, any first few of which are a picture.
 
 After Miwa et al., "One-D-Piece: Image Tokenizer Meets Quality-Controllable Compression" (arXiv 2501.10064): a
 transformer with learned queries, and tail token drop in training. New here: it starts from a closed form, so that step
@@ -9,7 +9,7 @@ transformer with learned queries, and tail token drop in training. New here: it 
                                       |                                                                    |
                                       `--[ g_a: patches ]--[ queries, one a token ]------ corrections ----(+)
                                                                                                            |
-    tokens <--[ a book a layer: 2, 2, 4, 8, ... 128 tokens on what the layers before left over ]-----------'
+    tokens <--[ a book a layer: 2, 2, 4, 8, ... 256 tokens on what the layers before left over ]-----------'
        |  `--[ prior: known tokens of the layer ]--> bits
        `--[ sum, inverse cosine transform ]--> C a patch --[ g_s.skip: inverse KLT ]-----------(+)--> 192 a block
                                                       `--[ g_s: patches, how many tokens ]------'        |
@@ -40,6 +40,7 @@ from codec.models.layers.klt import klt
 from codec.models.layers.layered_books import LayeredBooks
 from codec.models.layers.patches import PATCH, Analysis, Synthesis, apart, joined
 from codec.models.layers.precision import fast_dtype
+from codec.models.layers.refine import refine_choice
 from codec.models.layers.tiled import Tiled
 from codec.models.layers.tiles import grow, pixels, scaled, tiles
 from codec.models.layers.token_prior import TokenPrior
@@ -51,6 +52,8 @@ _TILE = 4  # regions a side that are encoded at a time: bounds memory, changes n
 _FULL = 0.4  # share of training samples that keep all tokens
 _COMMIT = 0.25
 _RATE = 0.1  # weight of bits a bit of the tokens: the prior's loss alone, nothing else depends on it
+_PRICE = 0.3  # what a bit is worth, as a share of the error that one saves
+_REFINING_RATE = 0.015  # of effort, in deviations of what the last layer refines
 _PRIOR_SHARE = 4  # one sample of so many teaches the prior
 
 
@@ -293,16 +296,41 @@ class OneDPiece(Tiled, System):
 
     @torch.no_grad()
     def analyze(self, signal: Image, *, quality: float, effort: int, progress: Progress) -> tuple[Symbols, Params]:
-        """Map a picture to tokens. Effort has no effect."""
+        """Map a picture to tokens; effort above 1 looks for some that show it better, see `layers.refine`."""
         params = image_params(signal.samples, quality_index(quality))
         grid, count = self._grid(params), self._count(params["quality"])
         tokens = torch.empty(*grid, count, dtype=torch.int32)
         parts = list(tiles(*grid, _TILE))
         for i, (r, c) in enumerate(parts):
             y = self.coefficients_of(self._features(signal.samples, grid, r, c).to(self._device))
-            tokens[r, c] = self.quantizer.encode(y.cpu().double())[:, :count].int().view(tokens[r, c].shape)
+            if effort > 1:
+                part = lambda f, i=i: progress((i + f) / len(parts))
+                y = self._refined(pixels(signal.samples, r, c, self.block), y.cpu(), params, effort, part)
+            tokens[r, c] = self._chosen(y.cpu().double(), count).int().view(tokens[r, c].shape)
             progress((i + 1) / len(parts))
         return {"tokens": tokens.flatten(0, 1)}, params
+
+    def _refined(self, target: Tensor, y: Tensor, params: Params, effort: int, progress: Progress) -> Tensor:
+        """Return coefficients [R, N] near some whose tokens show whole regions [1, 3, H, W] better."""
+        grid = tuple(n // self.block for n in target.shape[2:])
+        count, t, target = self._count(params["quality"]), self._t(params).to(self._device), target.to(self._device)
+
+        def cost(y: Tensor) -> Tensor:
+            latents = joined(self.patches_of(self.quantizer.straight(y, count)), grid, self.side)
+            return visual_loss(self.signal_of(latents.to(self._device), t), target)["loss"]
+
+        last = self.quantizer.layers[self._layers(count)[-1][0]]
+        return refine_choice(cost, y, effort, progress, rate=_REFINING_RATE * float(last.scale))
+
+    def _chosen(self, y: Tensor, count: int) -> Tensor:
+        """Return the first tokens [R, count] of coefficients [R, N]: near ones that cost few bits after the others."""
+        out = []
+        for i, part in self._layers(count):
+            layer = self.quantizer.layers[i]
+            x = layer.take(y)[None, :, : part.stop - part.start]
+            out.append(self.priors[i].choose(x, layer, _PRICE * layer.slope)[0])
+            y = y - layer.put(layer.entries[out[-1].long()], self.quantizer.count)
+        return torch.cat(out, 1)
 
     def _features(self, samples: np.ndarray, grid: tuple[int, int], r: slice, c: slice) -> Tensor:
         """Return the features [R, P, 768] of some rows and columns of regions."""
@@ -349,7 +377,7 @@ class OneDPiece(Tiled, System):
     def of_tokens(
         self, tokens: Tensor, *, width: int | None = None, height: int | None = None
     ) -> tuple[Symbols, Params]:
-        """Return symbols and parameters of tokens [regions, n], n up to 256.
+        """Return symbols and parameters of tokens [regions, n].
 
         Args:
             width, height: of the picture, pixels; by default the regions are one row of whole ones.

@@ -61,8 +61,8 @@ _SMALLEST_GROUP = 8
 _LIMIT = 1 << 20  # symbols saturate here
 _WORTH = 6 / math.log(2)  # bits that a squared error of one step is worth, as where gains of waveprior begin
 _SEARCH_ROUNDS = 2  # of motion, at effort 1
-_MOTION_WORTH = 0.6  # absolute difference a bit of motion is worth, in steps; about what x264 takes
-_MOTION_WORTH_BETWEEN = 1.0  # the same of frames between two, which have two fields and little else
+_MOTION_WORTH = 0.4  # absolute difference a bit of motion is worth, in steps; about what x264 takes
+_MOTION_WORTH_BETWEEN = 0.7  # the same of frames between two, which have two fields and little else
 _SLOPE = 0.08  # of the quality scale: how far frames may be below those one depth up, in training
 _BETTER = 0.1  # of the quality scale: how far first frames may be above the others in training
 

@@ -98,8 +98,9 @@ def test_the_time_matters_with_affine_and_the_frame_before_with_previous():
         assert not torch.allclose(decoder(*given), decoder(*other))
 
 
-def test_multiply_adds_are_those_of_the_convolutions():
-    shape = Shape(4, 8, 2, frozenset({"separable"}))
+@pytest.mark.parametrize("option", ["separable", "pointwise"])
+def test_multiply_adds_are_those_of_the_convolutions(option):
+    shape = Shape(4, 8, 2, frozenset({option}))
     decoder, counted = FrameDecoder(shape), []
     count = lambda module, _, out: counted.append(out[0, 0].numel() * module.weight.numel())
     for module in decoder.modules():
@@ -107,6 +108,13 @@ def test_multiply_adds_are_those_of_the_convolutions():
             module.register_forward_hook(count)
     decoder(torch.zeros(1, 4, 1, 1), torch.zeros(1, 4, 1, 1), torch.zeros(1))
     assert synthesis_macs(shape) == pytest.approx(sum(counted) / 16**2)
+
+
+def test_pointwise_kernels_mix_channels_and_only_depthwise_ones_look_around():
+    shapes = WeightLayout(FrameDecoder(Shape(4, 8, 2, frozenset({"pointwise"})))).shapes.values()
+    kernels = [shape for shape in shapes if len(shape) == 4]
+    assert all(shape[2:] == (1, 1) or shape[1] == 1 for shape in kernels)
+    assert sum(shape[2:] == (3, 3) for shape in kernels) == 6
 
 
 def test_a_fit_is_a_unit_that_reads_back_and_shows_the_frames(system, clip, frames):
@@ -235,7 +243,7 @@ def test_quality_buys_a_wider_network_and_size_a_deeper_one():
     assert hnerv.choose(720, 1280 * 720 * 30, 0.5).stages > hnerv.choose(144, 176 * 144 * 30, 0.5).stages
 
 
-@pytest.mark.parametrize("numbers", [(), (8, 4, 1), (0, 4, 1, 0), (8, 4, 1, 32), (8, 4, 9, 0), (1 << 40, 4, 1, 0)])
+@pytest.mark.parametrize("numbers", [(), (8, 4, 1), (0, 4, 1, 0), (8, 4, 1, 64), (8, 4, 9, 0), (1 << 40, 4, 1, 0)])
 def test_a_header_cannot_ask_for_anything(numbers):
     with pytest.raises(CorruptError):
         hnerv.shape_of(numbers)

@@ -2,9 +2,12 @@
 
     e [C, h, w] --[ up ]--[ up ]-- ... --[ up ]--[ 3x3, 48 channels, pixel shuffle 4 ]--> frame
 
-`up` doubles the resolution: 3x3 convolution, pixel shuffle, activation, residual block. The last quarter is left to one
-pixel shuffle, because narrow convolutions at full resolution are what a CPU is slowest at. Options, each a block:
+`up` doubles the resolution: 3x3 convolution, pixel shuffle, activation, residual blocks. The last quarter is left to
+one pixel shuffle, because narrow convolutions at full resolution are what a CPU is slowest at. Options, each a block:
 
+- `pointwise`: what mixes channels sees one position, 1x1 instead of 3x3 in `up` and before the last shuffle; only the
+  depthwise kernels of `Separable` blocks, three a stage, look around. A weight that sees nine positions costs as much
+  as one that sees one of a wider layer, and the latter is worth more;
 - sine activations, and `Affine`: scale and shift of the features by the time of the frame (Zhang et al., "Boosting
   Neural Representations for Videos with a Conditional Decoder", CVPR 2024);
 - `Separable` residual blocks and a bilinear `skip` around each `up` (Ghorbel et al., "NeRV++: An Enhanced Implicit
@@ -24,11 +27,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 SHUFFLE = 4  # pixels a side of what the head makes of one position
-OPTIONS = ("sine", "affine", "separable", "skip", "previous")  # a stream holds their bits in this order: append only
+OPTIONS = ("sine", "affine", "separable", "skip", "previous", "pointwise")  # a stream holds their bits: append only
 _WAVES = 16  # of the time of a frame
 _TIME_WIDTH = 32
 _NARROWING = 1.3  # of widths from one stage to the next
 _MULTIPLE = 4  # widths are multiples of it
+_DEPTH = 3  # residual blocks of a pointwise stage
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,16 @@ class Shape:
         """Channels of the embedding and after each stage."""
         wide = (self.width * _NARROWING ** (self.stages - 1 - i) for i in range(self.stages))
         return self.channels, *(_MULTIPLE * max(round(w / _MULTIPLE), 1) for w in wide)
+
+    @property
+    def kernel(self) -> int:
+        """Positions a side that a convolution of all channels sees."""
+        return 1 if "pointwise" in self.options else 3
+
+    @property
+    def depth(self) -> int:
+        """Residual blocks of a stage."""
+        return _DEPTH if "pointwise" in self.options else int("separable" in self.options)
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
         """Return rows and columns of an embedding."""
@@ -106,13 +120,14 @@ class Previous(nn.Module):
 class Up(nn.Module):
     """Twice the resolution."""
 
-    def __init__(self, inputs: int, outputs: int, options: frozenset[str]) -> None:
+    def __init__(self, shape: Shape, stage: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(inputs, 4 * outputs, 3, padding=1)
-        self.affine = Affine(outputs) if "affine" in options else None
-        self.block = Separable(outputs) if "separable" in options else nn.Identity()
-        self.activation = torch.sin if "sine" in options else F.gelu
-        self.shared = min(inputs, outputs) if "skip" in options else 0
+        inputs, outputs = shape.widths[stage : stage + 2]
+        self.conv = nn.Conv2d(inputs, 4 * outputs, shape.kernel, padding=shape.kernel // 2)
+        self.affine = Affine(outputs) if "affine" in shape.options else None
+        self.blocks = nn.Sequential(*(Separable(outputs) for _ in range(shape.depth)))
+        self.activation = torch.sin if "sine" in shape.options else F.gelu
+        self.shared = min(inputs, outputs) if "skip" in shape.options else 0
 
     def forward(self, x: Tensor, time: Tensor | None) -> Tensor:
         y = F.pixel_shuffle(self.conv(x), 2)
@@ -120,7 +135,7 @@ class Up(nn.Module):
             smooth = F.interpolate(x[:, : self.shared], scale_factor=2, mode="bilinear", align_corners=False)
             y = torch.cat([y[:, : self.shared] + smooth, y[:, self.shared :]], 1)
         y = y if self.affine is None else self.affine(y, time)
-        return self.block(self.activation(y))
+        return self.blocks(self.activation(y))
 
 
 class FrameDecoder(nn.Module):
@@ -128,12 +143,11 @@ class FrameDecoder(nn.Module):
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
-        widths = shape.widths
         self.shape = shape
-        self.up = nn.ModuleList(Up(a, b, shape.options) for a, b in pairwise(widths))
-        self.head = nn.Conv2d(widths[-1], 3 * SHUFFLE**2, 3, padding=1)
+        self.up = nn.ModuleList(Up(shape, stage) for stage in range(shape.stages))
+        self.head = nn.Conv2d(shape.widths[-1], 3 * SHUFFLE**2, shape.kernel, padding=shape.kernel // 2)
         self.time = nn.Linear(2 * _WAVES, _TIME_WIDTH) if "affine" in shape.options else None
-        self.previous = Previous(widths[1]) if "previous" in shape.options else None
+        self.previous = Previous(shape.widths[1]) if "previous" in shape.options else None
 
     def forward(self, e: Tensor, before: Tensor, time: Tensor) -> Tensor:
         """Return pixels.
@@ -159,9 +173,8 @@ def _waves(time: Tensor) -> Tensor:
 
 def synthesis_macs(shape: Shape) -> float:
     """Return multiply-adds a pixel of decoding a frame."""
-    widths, total = shape.widths, 0.0
-    for i, (a, b) in enumerate(pairwise(widths)):
-        total += 9 * a * 4 * b / (shape.cell >> i) ** 2
-        if "separable" in shape.options:
-            total += (9 * b + 4 * b * b) / (shape.cell >> i + 1) ** 2
-    return total + 9 * widths[-1] * 3
+    around, total = shape.kernel**2, 0.0
+    for i, (a, b) in enumerate(pairwise(shape.widths)):
+        total += around * a * 4 * b / (shape.cell >> i) ** 2
+        total += shape.depth * (9 * b + 4 * b * b) / (shape.cell >> i + 1) ** 2
+    return total + around * shape.widths[-1] * 3

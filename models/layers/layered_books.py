@@ -8,6 +8,7 @@ Gaussian source is successively refinable (Equitz & Cover, 1991), so nothing is 
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 import torch
@@ -48,6 +49,15 @@ class Layer(Codebook):
         places = self.places[: vectors.shape[1]].long().flatten()
         out = vectors.new_zeros(len(vectors), count)
         return out.index_copy(1, places, (vectors * self.scale).flatten(1))
+
+    @property
+    def slope(self) -> float:
+        """Squared error of a vector, divided by `scale`, that one more bit would save if it were Gaussian.
+
+        That is the slope of D = depth * 2**(-2 R / depth) at R = log2(entries) bits (Shannon, 1959).
+        """
+        depth = self.entries.shape[1]
+        return 2 * math.log(2) * len(self.entries) ** (-2 / depth)
 
     @torch.no_grad()
     def settle(self, y: Tensor) -> None:
@@ -117,6 +127,15 @@ class LayeredBooks(nn.Module):
             if start < tokens.shape[1]:
                 total = total + layer.put(layer.entries[tokens[:, start:stop].long()], self.count)
         return total
+
+    def straight(self, y: Tensor, count: int) -> Tensor:
+        """Return what the first `count` tokens of coefficients [B, N] say, with gradients passed straight through."""
+        with torch.no_grad():
+            vectors = self.decode(self.encode(y.detach().to(self.layers[0].entries))[:, :count]).to(y)
+            places = [layer.places.flatten()[: (count - start) * layer.places.shape[1]]
+                      for layer, start in zip(self.layers, self.edges, strict=False) if start < count]  # fmt: skip
+            said = torch.zeros_like(y[0]).index_fill(0, torch.cat(places).long(), 1.0)
+        return vectors + said * (y - y.detach())
 
     @torch.no_grad()
     def initialize(self, y: Tensor) -> None:

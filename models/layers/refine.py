@@ -72,6 +72,35 @@ def refine(cost: Cost, y: Tensor, effort: int, progress: Callable[[float], None]
         return min(candidates, key=lambda rounded: float(cost(rounded)))
 
 
+def refine_choice(cost: Cost, x: Tensor, effort: int, progress: Callable[[float], None], *, rate: float) -> Tensor:
+    """Return a place near `x` where what is chosen costs less; `x` itself if there is none.
+
+    For symbols that name entries of codebooks. Adam descends on the cost of the choice, with gradients passed straight
+    through, and the best place on the way is kept.
+
+    Args:
+        cost: of the entries chosen at a place; its value exact, its gradient as if nothing had been chosen.
+        x: what the encoder says, any shape.
+        effort: 1-10.
+        progress: called with the fraction done.
+        rate: Adam's step.
+    """
+    with torch.inference_mode(False), torch.enable_grad():
+        z = x.clone().requires_grad_()
+        optimizer = torch.optim.Adam([z], lr=rate, betas=(0.9, 0.98))
+        best, least = x, math.inf
+        for i in range(STEPS[effort] + 1):
+            value = cost(z)
+            if float(value.detach()) < least:
+                best, least = z.detach().clone(), float(value.detach())
+            if i < STEPS[effort]:
+                optimizer.zero_grad()
+                value.backward()
+                optimizer.step()
+            progress((i + 1) / (STEPS[effort] + 1))
+    return best
+
+
 def _between(ends: tuple[float, float], fraction: float) -> float:
     """Interpolate geometrically."""
     return ends[0] * (ends[1] / ends[0]) ** fraction

@@ -9,6 +9,8 @@ for those like it. Everything is exact (`codec.coding.exact`); layers need nothi
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -54,6 +56,36 @@ class TokenPrior(nn.Module):
             grid: B, regions R and n.
             layer: whose vectors are the context; in float64, frozen, to be exact.
         """
+
+        def decide(start: int, stop: int, log2_mass: Tensor) -> Tensor:
+            given = None if tokens is None else tokens[..., start:stop]
+            return _in_parts(coder.masses, given, log2_mass[..., None, :].expand(-1, -1, stop - start, -1))
+
+        return self._decided(grid, layer, decide)
+
+    @torch.no_grad()
+    def choose(self, x: Tensor, layer: Layer, price: float) -> Tensor:
+        """Return tokens [B, R, n] of vectors [B, R, n, D] that are near and cost few bits, as they will be coded.
+
+        Chou et al., "Entropy-Constrained Vector Quantization" (1989), with the masses that tokens coded before give.
+
+        Args:
+            price: squared distance that is worth a bit.
+        """
+        squares = layer.entries.square().sum(1)
+
+        def cheapest(part: Tensor, log2_mass: Tensor) -> Tensor:
+            return (squares - 2 * part @ layer.entries.T - price * log2_mass).argmin(-1)
+
+        def decide(start: int, stop: int, log2_mass: Tensor) -> Tensor:
+            return _in_parts(cheapest, x[..., start:stop, :], log2_mass[..., None, :].expand(-1, -1, stop - start, -1))
+
+        return self._decided(tuple(x.shape[:3]), layer, decide)
+
+    def _decided(
+        self, grid: tuple[int, int, int], layer: Layer, decide: Callable[[int, int, Tensor], Tensor]
+    ) -> Tensor:
+        """Return tokens [B, R, n] that a function of their range and log2 masses [B, R, entries] decides upon."""
         batch, regions, count = grid
         features = self._features(layer.entries)
         out, sums = [], layer.entries.new_zeros(batch, regions, layer.entries.shape[1])
@@ -61,11 +93,9 @@ class TokenPrior(nn.Module):
         while start < count:
             stop = min(max(2 * start, 1), count)
             known = fix(sums / max(start, 1), ACTIVATION_BITS).clamp(max=ACTIVATION_MAX)
-            log2_mass = self._masses(known, number, features)[..., None, :].expand(-1, -1, stop - start, -1)
-            given = None if tokens is None else tokens[..., start:stop]
-            coded = _in_parts(coder, given, log2_mass)
-            out.append(coded)
-            sums = sums + layer.entries[coded.long()].abs().sum(2)
+            decided = decide(start, stop, self._masses(known, number, features))
+            out.append(decided)
+            sums = sums + layer.entries[decided.long()].abs().sum(2)
             start, number = stop, number + 1
         return torch.cat(out, -1)
 
@@ -81,9 +111,9 @@ class TokenPrior(nn.Module):
         return fix(answer @ features.T + fix(self.bias, ACTIVATION_BITS), EXP2_BITS)
 
 
-def _in_parts(coder: Coder, tokens: Tensor | None, log2_mass: Tensor) -> Tensor:
-    """Pass tokens [B, R, k] with masses [B, R, k, entries] through the coder, some regions at a time."""
+def _in_parts(act: Callable[[Tensor | None, Tensor], Tensor], given: Tensor | None, log2_mass: Tensor) -> Tensor:
+    """Return what comes of [B, R, k, ...] with masses [B, R, k, entries], some regions at a time: [B, R, k]."""
     regions = max(1, _AT_ONCE // log2_mass.shape[2])
     masses = log2_mass.split(regions, 1)
-    given = [None] * len(masses) if tokens is None else tokens.split(regions, 1)
-    return torch.cat([coder.masses(*pair) for pair in zip(given, masses, strict=True)], 1)
+    parts = [None] * len(masses) if given is None else given.split(regions, 1)
+    return torch.cat([act(*pair) for pair in zip(parts, masses, strict=True)], 1)
