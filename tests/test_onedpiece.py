@@ -12,11 +12,13 @@ from codec import checkpoint
 from codec.coding.coder import RateMeter
 from codec.engine import units
 from codec.media.image import Image
+from codec.models import onedpiece
 from codec.models.layers import cosine, layered_books, patches, tiled, token_prior
 from codec.models.layers.layered_books import LayeredBooks
 from codec.models.layers.transformer import Layer
 from codec.models.onedpiece import OneDPiece
 from codec.system import no_progress
+from codec.training.visual import visual_loss
 
 from support import picture_of
 
@@ -99,6 +101,35 @@ def test_any_size(system, size):
     regions = -(-size[0] // 64) * -(-size[1] // 64)
     assert symbols["tokens"].shape == system.shapes(params)["tokens"] == (regions, 8)
     assert system.synthesize(symbols, params, progress=no_progress).samples.shape == (*size, 3)
+
+
+def test_tokens_that_cost_less_are_chosen(system, monkeypatch):
+    system, samples = copy.deepcopy(system), picture_of((128, 128, 3))
+    for prior in system.priors:  # which know little yet
+        prior.bias.data = torch.randint(-3, 4, prior.bias.shape).to(prior.bias)
+    bits, error = [], []
+    for price in (0.0, 1.0):
+        monkeypatch.setattr(onedpiece, "_PRICE", price)
+        symbols, params = analyzed(system, samples)
+        bits.append(units.estimate_bits(symbols, params, system))
+        out = system.synthesize(symbols, params, progress=no_progress).samples.astype(float)
+        error.append(np.square(out - samples).mean())
+    assert bits[1] < 0.95 * bits[0]
+    assert error[0] < error[1] < 4 * error[0]
+
+
+def test_effort_shows_a_picture_better(system, monkeypatch):
+    monkeypatch.setattr(onedpiece, "_PRICE", 0.0)  # or it would trade what it finds
+    monkeypatch.setattr(onedpiece, "_REFINING_RATE", 0.1)  # what little this network does asks for larger steps
+    samples = picture_of((128, 64, 3))
+    distance, fractions = [], []
+    for effort in (1, 5):
+        symbols, params = system.analyze(Image(samples), quality=60, effort=effort, progress=fractions.append)
+        out = system.synthesize(symbols, params, progress=no_progress).samples
+        a, b = (torch.from_numpy(x.copy()).permute(2, 0, 1)[None] / 255 - 0.5 for x in (out, samples))
+        distance.append(float(visual_loss(a, b)["loss"]))
+    assert distance[1] < distance[0]
+    assert fractions[-1] == 1
 
 
 def test_lower_qualities_are_prefixes(system):
@@ -320,3 +351,15 @@ def test_books_follow_their_vectors_and_give_up_dead_entries():
     assert after < 0.5 * before
     assert layer.usage.sum() == pytest.approx(1, abs=0.2)
     assert layer.usage.min() > 0
+
+
+def test_straight_gradients_are_those_of_what_tokens_say():
+    y = torch.randn(3, 40, generator=torch.Generator().manual_seed(0))
+    made = LayeredBooks(40, (0, 2, 4, 8), (3, 4, 2), 16)
+    made.initialize(torch.randn(2000, 40))
+    for count in (1, 3, 8):
+        z = y.clone().requires_grad_()
+        said = made.straight(z, count)
+        assert torch.equal(said, made.decode(made.encode(y)[:, :count]))
+        said.sum().backward()
+        assert torch.equal(z.grad, (made.decode(made.encode(y)[:, :count]) != 0).float())

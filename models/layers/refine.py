@@ -83,7 +83,7 @@ def refine_choice(cost: Cost, x: Tensor, effort: int, progress: Callable[[float]
         x: what the encoder says, any shape.
         effort: 1-10.
         progress: called with the fraction done.
-        rate: Adam's step.
+        rate: Adam's first step; it shrinks to nothing.
     """
     with torch.inference_mode(False), torch.enable_grad():
         z = x.clone().requires_grad_()
@@ -94,6 +94,7 @@ def refine_choice(cost: Cost, x: Tensor, effort: int, progress: Callable[[float]
             if float(value.detach()) < least:
                 best, least = z.detach().clone(), float(value.detach())
             if i < STEPS[effort]:
+                optimizer.param_groups[0]["lr"] = rate * (1 - i / STEPS[effort])
                 optimizer.zero_grad()
                 value.backward()
                 optimizer.step()
