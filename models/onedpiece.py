@@ -52,8 +52,8 @@ _TILE = 4  # regions a side that are encoded at a time: bounds memory, changes n
 _FULL = 0.4  # share of training samples that keep all tokens
 _COMMIT = 0.25
 _RATE = 0.1  # weight of bits a bit of the tokens: the prior's loss alone, nothing else depends on it
-_PRICE = 0.3  # what a bit is worth, as a share of the error that one saves
-_REFINING_RATE = 0.015  # of effort, in deviations of what the last layer refines
+_PRICE = 0.1  # what a bit is worth, as a share of the error that one saves
+_REFINING_RATE = 0.02  # of effort, in deviations of what the last layer refines
 _PRIOR_SHARE = 4  # one sample of so many teaches the prior
 
 
