@@ -324,13 +324,12 @@ class OneDPiece(Tiled, System):
 
     def _chosen(self, y: Tensor, count: int) -> Tensor:
         """Return the first tokens [R, count] of coefficients [R, N]: near ones that cost few bits after the others."""
-        out = []
-        for i, part in self._layers(count):
+
+        def choose(i: int, x: Tensor) -> Tensor:
             layer = self.quantizer.layers[i]
-            x = layer.take(y)[None, :, : part.stop - part.start]
-            out.append(self.priors[i].choose(x, layer, _PRICE * layer.slope)[0])
-            y = y - layer.put(layer.entries[out[-1].long()], self.quantizer.count)
-        return torch.cat(out, 1)
+            return self.priors[i].choose(x[None], layer, _PRICE * layer.slope)[0]
+
+        return self.quantizer.encode(y, count, choose)
 
     def _features(self, samples: np.ndarray, grid: tuple[int, int], r: slice, c: slice) -> Tensor:
         """Return the features [R, P, 768] of some rows and columns of regions."""

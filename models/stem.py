@@ -108,6 +108,9 @@ class Stem(VideoSystem):
     [T, h, w, C]: latents of images as of waveprior, residuals of others. `z` [T, h / 4, w / 4, Z]: of images. `m`
     [T, 2 h, 2 w, 2]: motion of others, in quarter pixels down and right, less the dominant vector. `c` [T, h, w, 1]:
     which positions of others have residuals. What a frame does not have is zero.
+
+    Of models with frames between two others, `head` [T, 5] and `m` [T, 2 h, 2 w, 4] go on with the motion to the frame
+    ahead; `d` [T, h, w, 1] is -1 where the frame before alone predicts, 1 where the one ahead does, 0 where both do.
     """
 
     id = "stem"
@@ -211,8 +214,7 @@ class Stem(VideoSystem):
             given = None if symbols is None else {name: values[:, turn.index] for name, values in symbols.items()}
             known = self._known(turn, knowns)
             parts[turn.index], knowns[turn.index] = self._code_frame(coder, given, known, grid, levels, turn.depth)
-            for index in [index for index in knowns if last[index] <= number]:
-                del knowns[index]
+            knowns = {index: known for index, known in knowns.items() if last[index] > number}
         return {name: torch.stack([parts[i][name] for i in range(len(order))], 1) for name in parts[0]}
 
     def _known(self, turn: pyramid.Turn, knowns: Mapping[int, Known]) -> Known | None:

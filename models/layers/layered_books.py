@@ -9,6 +9,7 @@ Gaussian source is successively refinable (Equitz & Cover, 1991), so nothing is 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from itertools import pairwise
 
 import torch
@@ -112,12 +113,19 @@ class LayeredBooks(nn.Module):
     def entries(self) -> int:
         return len(self.layers[0].entries)
 
-    def encode(self, y: Tensor) -> Tensor:
-        """Return the tokens [B, T] of coefficients [B, N]."""
+    def encode(self, y: Tensor, count: int, choose: Callable[[int, Tensor], Tensor] | None = None) -> Tensor:
+        """Return the first tokens [B, count] of coefficients [B, N].
+
+        Args:
+            choose: maps the number of a layer and its vectors [B, tokens, depth] to tokens; by default the nearest.
+        """
+        choose = choose or (lambda i, x: self.layers[i].nearest(x))
         codes, left = [], y
-        for layer in self.layers:
-            codes.append(layer.nearest(layer.take(left)))
-            left = left - layer.put(layer.entries[codes[-1]], self.count)
+        for i, start in enumerate(self.edges[:-1]):
+            if start < count:
+                layer = self.layers[i]
+                codes.append(choose(i, layer.take(left)[:, : count - start]))
+                left = left - layer.put(layer.entries[codes[-1].long()], self.count)
         return torch.cat(codes, 1)
 
     def decode(self, tokens: Tensor) -> Tensor:
@@ -131,7 +139,7 @@ class LayeredBooks(nn.Module):
     def straight(self, y: Tensor, count: int) -> Tensor:
         """Return what the first `count` tokens of coefficients [B, N] say, with gradients passed straight through."""
         with torch.no_grad():
-            vectors = self.decode(self.encode(y.detach().to(self.layers[0].entries))[:, :count]).to(y)
+            vectors = self.decode(self.encode(y.detach().to(self.layers[0].entries), count)).to(y)
             places = [layer.places.flatten()[: (count - start) * layer.places.shape[1]]
                       for layer, start in zip(self.layers, self.edges, strict=False) if start < count]  # fmt: skip
             said = torch.zeros_like(y[0]).index_fill(0, torch.cat(places).long(), 1.0)

@@ -59,7 +59,7 @@ class TokenPrior(nn.Module):
 
         def decide(start: int, stop: int, log2_mass: Tensor) -> Tensor:
             given = None if tokens is None else tokens[..., start:stop]
-            return _in_parts(coder.masses, given, log2_mass[..., None, :].expand(-1, -1, stop - start, -1))
+            return _in_parts(coder.masses, given, log2_mass)
 
         return self._decided(grid, layer, decide)
 
@@ -78,14 +78,14 @@ class TokenPrior(nn.Module):
             return (squares - 2 * part @ layer.entries.T - price * log2_mass).argmin(-1)
 
         def decide(start: int, stop: int, log2_mass: Tensor) -> Tensor:
-            return _in_parts(cheapest, x[..., start:stop, :], log2_mass[..., None, :].expand(-1, -1, stop - start, -1))
+            return _in_parts(cheapest, x[..., start:stop, :], log2_mass)
 
         return self._decided(tuple(x.shape[:3]), layer, decide)
 
     def _decided(
         self, grid: tuple[int, int, int], layer: Layer, decide: Callable[[int, int, Tensor], Tensor]
     ) -> Tensor:
-        """Return tokens [B, R, n] that a function of their range and log2 masses [B, R, entries] decides upon."""
+        """Return tokens [B, R, n] that a function of their range and log2 masses [B, R, k, entries] decides upon."""
         batch, regions, count = grid
         features = self._features(layer.entries)
         out, sums = [], layer.entries.new_zeros(batch, regions, layer.entries.shape[1])
@@ -93,7 +93,8 @@ class TokenPrior(nn.Module):
         while start < count:
             stop = min(max(2 * start, 1), count)
             known = fix(sums / max(start, 1), ACTIVATION_BITS).clamp(max=ACTIVATION_MAX)
-            decided = decide(start, stop, self._masses(known, number, features))
+            log2_mass = self._masses(known, number, features)[..., None, :].expand(-1, -1, stop - start, -1)
+            decided = decide(start, stop, log2_mass)
             out.append(decided)
             sums = sums + layer.entries[decided.long()].abs().sum(2)
             start, number = stop, number + 1
