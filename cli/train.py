@@ -50,6 +50,7 @@ def _line(values: dict[str, Any], steps: int) -> str:
 )
 @click.option("--steps", type=click.IntRange(1), help="Train to this step instead of the recipe's.")
 @click.option("--resume", is_flag=True, help="Continue the run in that folder.")
+@click.option("--start", metavar="MODEL", help="Begin with the weights of a model: its name in the zoo, or a folder.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change the recipe, e.g. train.lr=1e-4.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--threads", type=click.IntRange(1), help="Of the processor, for the network. [default: all]")
@@ -69,6 +70,7 @@ def command(
     folder: Path | None,
     steps: int | None,
     resume: bool,
+    start: str | None,
     settings: tuple[str, ...],
     device: str,
     threads: int | None,
@@ -81,8 +83,10 @@ def command(
     """Train a model from a recipe.
 
     RECIPE is a TOML file, a folder with a recipe.toml, or the name of a model in the zoo. Interrupted at any time, the
-    run continues with --resume. With several GPUs: torchrun --nproc-per-node N -m codec.cli.main train RECIPE ...
+    run continues with --resume. --start MODEL trains a finished model on, on other data for example. With several GPUs:
+    torchrun --nproc-per-node N -m codec.cli.main train RECIPE ...
     """
+    from codec.checkpoint import find_model
     from codec.errors import ExistsError, RecipeError
     from codec.training import distributed
     from codec.training.recipe import find, read
@@ -114,6 +118,7 @@ def command(
         raise ExistsError(f"{folder} holds a run; add --resume to continue it, or choose another --run")
     if not data:
         raise click.UsageError("--data is needed: a folder or .tar of photographs or sounds")
+    begin = find_model(start) if start else None
     report = _reporter(folder if tensorboard else None, plan.train.steps, as_json=as_json)
     where = distributed.start(device)
     try:
@@ -124,7 +129,7 @@ def command(
                 f"{len(files)} {files.what}, {where}, to step {plan.train.steps}; Ctrl-C stops, --resume continues",
                 err=True,
             )
-        trainer.prepare(run, files, folder, resume=resume)
+        trainer.prepare(run, files, folder, resume=resume, start=begin)
         trainer.train(run, files, folder, report=report, workers=workers, compiled=compiled)
     except torch.cuda.OutOfMemoryError as exc:
         raise RecipeError("the GPU is out of memory; use a smaller batch, e.g. --set train.stages=...") from exc

@@ -186,21 +186,42 @@ def _load(folder: Path, digest: str, system: str, version: int, config: str, dev
     if version != cls.version:
         raise MissingModelError(f"{folder.name} is for {system} version {version}, installed is {cls.version}")
     try:
-        tensors = _read_tensors(folder, digest)
-        if cls.borrows:
-            base = _base_of(folder, json.loads(config)["base"])
-            borrowed = _read_tensors(base.folder, base.digest)
-            tensors |= {name if _is_table(name) else cls.borrows + name: value for name, value in borrowed.items()}
-        tables = _unpack_tables(tensors)
         instance = cls.from_config(json.loads(config))
-        scales = {name: 2.0**-fraction_bits for name, fraction_bits in instance.fixed_point().items()}
-        values = {k: v.double() * scales[k] if k in scales else v.float() for k, v in tensors.items()}
-        instance.load_state_dict(values)
+        tables = _fill(instance, folder, digest, json.loads(config))
     except (safetensors.SafetensorError, KeyError, RuntimeError, TypeError) as exc:
         raise ModelError(f"{folder}: weights do not fit {system} ({exc})") from exc
     instance.freeze(device)
     instance.tables = tables
     return instance
+
+
+def _fill(system: System, folder: Path, digest: str, config: dict[str, Any]) -> TableModels:
+    """Give a system the weights of a model of its shape and return the model's tables."""
+    tensors = _read_tensors(folder, digest)
+    if system.borrows:
+        base = _base_of(folder, config["base"])
+        borrowed = _read_tensors(base.folder, base.digest)
+        tensors |= {name if _is_table(name) else system.borrows + name: value for name, value in borrowed.items()}
+    tables = _unpack_tables(tensors)
+    scales = {name: 2.0**-fraction_bits for name, fraction_bits in system.fixed_point().items()}
+    system.load_state_dict({k: v.double() * scales[k] if k in scales else v.float() for k, v in tensors.items()})
+    return tables
+
+
+def fill(system: System, info: ModelInfo) -> None:
+    """Give a system that is to be trained the weights of a model of its shape.
+
+    Raises:
+        ModelMismatchError: the weights file is not the one described.
+        MissingModelError: the model it builds on is not installed.
+        ModelError: the model has another shape.
+    """
+    import safetensors
+
+    try:
+        _fill(system, info.folder, info.digest, info.config)
+    except (safetensors.SafetensorError, KeyError, RuntimeError, TypeError) as exc:
+        raise ModelError(f"{info.name} has another shape than the recipe says; copy its [config]") from exc
 
 
 def _read_tensors(folder: Path, digest: str) -> dict[str, Tensor]:

@@ -46,6 +46,7 @@ from codec.models.layers.tiles import grow, pixels, scaled, tiles
 from codec.models.layers.token_prior import TokenPrior
 from codec.params import QUALITY_STEPS, image_params, quality_index
 from codec.system import Params, Progress, Symbols, System, UnitSpec, no_progress
+from codec.training.ssimulacra import ssimulacra
 from codec.training.visual import visual_loss
 
 _TILE = 4  # regions a side that are encoded at a time: bounds memory, changes no symbol
@@ -53,7 +54,8 @@ _FULL = 0.4  # share of training samples that keep all tokens
 _COMMIT = 0.25
 _RATE = 0.1  # weight of bits a bit of the tokens: the prior's loss alone, nothing else depends on it
 _PRICE = 0.1  # what a bit is worth, as a share of the error that one saves
-_REFINING_RATE = 0.02  # of effort, in deviations of what the last layer refines
+_REFINING_RATE = 0.04  # of effort, in deviations of what the last layer refines
+_OPINION = 0.05  # weight of errors as SSIMULACRA 2 counts them, in what effort lowers
 _PRIOR_SHARE = 4  # one sample of so many teaches the prior
 
 
@@ -317,7 +319,8 @@ class OneDPiece(Tiled, System):
 
         def cost(y: Tensor) -> Tensor:
             latents = joined(self.patches_of(self.quantizer.straight(y, count)), grid, self.side)
-            return visual_loss(self.signal_of(latents.to(self._device), t), target)["loss"]
+            x_hat = self.signal_of(latents.to(self._device), t)
+            return visual_loss(x_hat, target)["loss"] + _OPINION * ssimulacra(x_hat, target).mean()
 
         last = self.quantizer.layers[self._layers(count)[-1][0]]
         return refine_choice(cost, y, effort, progress, rate=_REFINING_RATE * float(last.scale))

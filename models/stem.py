@@ -32,7 +32,6 @@ from codec.coding import exact
 from codec.coding.coder import Coder, RateMeter
 from codec.coding.distributions import ScaleMixture
 from codec.coding.exact import fix
-from codec.errors import ModelError
 from codec.media.video import VideoFormat
 from codec.models.layers import motion, pyramid
 from codec.models.layers.frame_levels import Levels, numbers_of, qualities, span_of
@@ -148,16 +147,7 @@ class Stem(VideoSystem):
             MissingModelError: it is not installed.
             ModelError: it has another shape.
         """
-        import safetensors.torch
-
-        info = checkpoint.find_model(self.config.base)
-        if info.system != Waveprior.id or Waveprior.from_config(info.config).config != self.config.image:
-            raise ModelError(f"{info.name} has another shape than config.image says; copy the [config] of its recipe")
-        tensors = safetensors.torch.load((info.folder / "model.safetensors").read_bytes())
-        scales = {name: 2.0**-bits for name, bits in self.image.fixed_point().items()}
-        self.image.load_state_dict(
-            {name: tensors[name].float() * scales.get(name, 1.0) for name in self.image.state_dict()}
-        )
+        checkpoint.fill(self.image, checkpoint.find_model(self.config.base))
 
     # --- sizes ---------------------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from codec.models.layers.layered_books import LayeredBooks
 from codec.models.layers.transformer import Layer
 from codec.models.onedpiece import OneDPiece
 from codec.system import no_progress
+from codec.training.ssimulacra import score, ssimulacra
 from codec.training.visual import visual_loss
 
 from support import picture_of
@@ -122,12 +123,14 @@ def test_effort_shows_a_picture_better(system, monkeypatch):
     monkeypatch.setattr(onedpiece, "_PRICE", 0.0)  # or it would trade what it finds
     monkeypatch.setattr(onedpiece, "_REFINING_RATE", 0.1)  # what little this network does asks for larger steps
     samples = picture_of((128, 64, 3))
-    distance, fractions = [], []
+    distance, scores, fractions = [], [], []
     for effort in (1, 5):
         symbols, params = system.analyze(Image(samples), quality=60, effort=effort, progress=fractions.append)
         out = system.synthesize(symbols, params, progress=no_progress).samples
         a, b = (torch.from_numpy(x.copy()).permute(2, 0, 1)[None] / 255 - 0.5 for x in (out, samples))
         distance.append(float(visual_loss(a, b)["loss"]))
+        scores.append(float(score(ssimulacra(a, b))))
+    assert scores[1] > scores[0] + 2
     assert distance[1] < distance[0]
     assert fractions[-1] == 1
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import codec
+from codec import checkpoint
 from codec.errors import MediaError, RecipeError
 from codec.training import recipe as recipes
 from codec.training import trainer
@@ -245,6 +246,32 @@ def test_the_command_trains_resumes_and_exports(tmp_path):
     assert described["digest"] == json.loads(stdout)["digest"]
     assert described["facts"]["steps"] == 3
     assert described["facts"]["kmac_per_pixel"] > 0
+
+
+def test_a_run_starts_from_a_finished_model(photos, tmp_path):
+    recipe("walloc", tmp_path)
+    command = ["train", tmp_path / "walloc.toml", "--data", DATA, "--threads", 1]
+    assert invoke(*command, "--run", tmp_path / "a", "--steps", 2)[0] == 0
+    export(run := run_to(0, recipe("walloc", tmp_path), photos, tmp_path / "a", resume=True), tmp_path / "first")
+    started = Run(run.recipe, torch.device("cpu"))
+    trainer.prepare(started, photos, tmp_path / "none", resume=False, start=checkpoint.find_model(f"{tmp_path}/first"))
+    for name, value in run.average.items():  # but for the rounding of integers and halves
+        assert torch.allclose(started.model.state_dict()[name], value, atol=2e-3, rtol=2e-3), name
+    assert started.step == 0
+    words = [*command, "--run", tmp_path / "b", "--start", tmp_path / "first"]
+    assert invoke(*words, "--steps", 1)[0] == 0
+    assert invoke(*words, "--steps", 2, "--resume")[0] == 0  # goes on, does not start again
+    assert invoke("train", tmp_path / "walloc.toml", "--run", tmp_path / "b", "--export", tmp_path / "second")[0] == 0
+    facts = checkpoint.find_model(f"{tmp_path}/second").facts
+    assert (facts["steps"], facts["started_from"]) == (2, checkpoint.find_model(f"{tmp_path}/first").digest)
+    for model, complaint in (
+        ("waveprior", "of waveprior"),
+        ("walloc-12", "another shape"),
+        ("nothing", "not installed"),
+    ):
+        code, _, stderr = invoke(*command, "--run", tmp_path / "c", "--start", model)
+        assert code != 0
+        assert complaint in stderr
 
 
 def test_the_command_says_what_is_wrong(tmp_path):

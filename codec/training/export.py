@@ -23,6 +23,8 @@ def export(run: Run, folder: Path, *, facts: dict[str, Any] | None = None) -> ch
         model = checkpoint.system_class(run.recipe.system).from_config(run.recipe.config)
     model.load_state_dict({name: value.cpu() for name, value in run.average.items()})
     counted = {"parameters": sum(p.numel() for p in model.parameters()), "steps": run.step}
+    if run.start:
+        counted["started_from"] = run.start
     if model.layered:
         counted["layered"] = True  # so that what knows no networks, `codec inspect`, can tell
     if hasattr(model, "g_s"):

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from codec.atomic import atomic_path
-from codec.checkpoint import system_class
-from codec.errors import RecipeError
+from codec.checkpoint import ModelInfo, fill, system_class
+from codec.errors import ModelError, RecipeError
 from codec.system import System
 from codec.training import distributed, visual
 from codec.training.critics import Critics
@@ -32,6 +32,7 @@ class Run:
         average: exponential moving average of the weights, what is exported.
         critics: the discriminators it is trained against; None without an `[adversary]` in the recipe.
         step, seconds: how far it is, and how long it took.
+        start: digest of the model whose weights it started from; empty where it started from closed forms.
     """
 
     def __init__(self, recipe: Recipe, device: torch.device) -> None:
@@ -47,8 +48,20 @@ class Run:
             fused=device.type == "cuda",
         )
         self.critics = None if recipe.adversary is None else Critics(recipe.adversary, device)
-        self.step, self.seconds = 0, 0.0
+        self.step, self.seconds, self.start = 0, 0.0, ""
         self.average: dict[str, Tensor] = {}
+        self.restart_average()
+
+    def start_from(self, info: ModelInfo) -> None:
+        """Take over the weights of a model, as it was exported; the optimiser begins anew.
+
+        Raises:
+            ModelError: it is a model of another system or shape.
+        """
+        if info.system != self.recipe.system:
+            raise ModelError(f"{info.name} is a model of {info.system}, the recipe is for {self.recipe.system}")
+        fill(self.model, info)
+        self.start = info.digest
         self.restart_average()
 
     def restart_average(self) -> None:
@@ -118,6 +131,7 @@ class Run:
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
             "seconds": self.seconds,
+            "start": self.start,
         }
         if self.critics is not None:
             state["adversary"] = self.critics.state()
@@ -151,7 +165,7 @@ class Run:
                 self.critics.restore(state["adversary"])
             except (RuntimeError, ValueError) as exc:
                 raise RecipeError(f"{path} has other discriminators; keep the shapes of its [adversary]") from exc
-        self.step, self.seconds = state["step"], state["seconds"]
+        self.step, self.seconds, self.start = state["step"], state["seconds"], state.get("start", "")
 
 
 def _groups(model: System) -> list[dict[str, Any]]:

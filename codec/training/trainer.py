@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from codec.checkpoint import ModelInfo
 from codec.lines import append_line
 from codec.training import distributed
 from codec.training.dataset import Dataset, prefetched
@@ -23,14 +24,18 @@ _QUALITIES = (0.1, 0.3, 0.5, 0.7, 0.9)  # that validation looks at
 Report = Callable[[dict[str, Any]], None]
 
 
-def prepare(run: Run, data: Dataset, folder: Path, *, resume: bool) -> None:
-    """Load the run's checkpoint, or start from closed forms.
+def prepare(run: Run, data: Dataset, folder: Path, *, resume: bool, start: ModelInfo | None = None) -> None:
+    """Load the run's checkpoint, or start from the weights of a model, or else from closed forms.
 
     Raises:
         RecipeError: the checkpoint does not fit.
+        ModelError: nor does the model.
     """
     if resume and (folder / CHECKPOINT).exists():
         run.load(folder)
+        return
+    if start is not None:
+        run.start_from(start)
         return
     stage = run.schedule.stages[-1]
     everything = list(range(len(data)))
