@@ -33,17 +33,16 @@ from codec.coding.coder import Coder, RateMeter
 from codec.coding.distributions import ScaleMixture
 from codec.coding.exact import fix
 from codec.media.video import VideoFormat
-from codec.models.layers import motion, pyramid
+from codec.models.layers import pyramid
 from codec.models.layers.frame_levels import Levels, numbers_of, qualities, span_of
-from codec.models.layers.frame_loop import Decoded, FrameLoop, Source, better_side
+from codec.models.layers.frame_loop import Decoded, FrameLoop, Source
+from codec.models.layers.frame_motion import moves
 from codec.models.layers.frame_prior import (
     FINE,
     SITE,
     FramePrior,
     Known,
     Level,
-    mirrored,
-    motion_symbols,
 )
 from codec.models.layers.gained import GainedCodec
 from codec.models.layers.hyper import coarse
@@ -60,8 +59,6 @@ _SMALLEST_GROUP = 8
 _LIMIT = 1 << 20  # symbols saturate here
 _WORTH = 6 / math.log(2)  # bits that a squared error of one step is worth, as where gains of waveprior begin
 _SEARCH_ROUNDS = 2  # of motion, at effort 1
-_MOTION_WORTH = 0.4  # absolute difference a bit of motion is worth, in steps; about what x264 takes
-_MOTION_WORTH_BETWEEN = 0.7  # the same of frames between two, which have two fields and little else
 _SLOPE = 0.08  # of the quality scale: how far frames may be below those one depth up, in training
 _BETTER = 0.1  # of the quality scale: how far first frames may be above the others in training
 
@@ -161,17 +158,12 @@ class Stem(VideoSystem):
     def group_shapes(self, params: Params, frames: int) -> dict[str, tuple[int, ...]]:
         return {name: (frames, *shape) for name, shape in self._frame_shapes(*_grid(params)).items()}
 
-    @property
-    def _sides(self) -> int:
-        """Frames that one may be predicted from."""
-        return 1 + self.config.between
-
     def _frame_shapes(self, rows: int, cols: int) -> dict[str, tuple[int, ...]]:
         shapes = {
-            "head": (1 + 2 * self._sides,),
+            "head": (1 + 2 * self.prior.most_sides,),
             "y": (rows, cols, self.config.image.latents),
             "z": (*coarse(rows, cols), self.config.image.hyper),
-            "m": (FINE * rows, FINE * cols, 2 * self._sides),
+            "m": (FINE * rows, FINE * cols, 2 * self.prior.most_sides),
             "c": (rows, cols, 1),
         }
         return shapes | ({"d": (rows, cols, 1)} if self.config.between else {})
@@ -300,7 +292,7 @@ class Stem(VideoSystem):
             source, level = self._source(turn, done), levels.depths[turn.depth]
             found = None
             if source is not None:
-                part = self._moves(x, source, level.t, rounds=_SEARCH_ROUNDS + effort // 2)
+                part = self._moves(x, source, level, rounds=_SEARCH_ROUNDS + effort // 2)
                 found = self._inter(x, part, source, level, _WORTH)
             parts[turn.index], done[turn.index] = found or self._intra(x, levels.image, begins=source is None)
             done = {index: frame for index, frame in done.items() if last[index] > number}
@@ -323,23 +315,10 @@ class Stem(VideoSystem):
         part["head"][:, 0] = float(not begins)
         return part, Decoded(*self.loop.image_of(y, level), self.prior.begin(y, level))
 
-    def _moves(
-        self, x: Tensor, source: Source, t: Tensor, *, rounds: int = _SEARCH_ROUNDS, fast: bool = False
-    ) -> Symbols:
+    def _moves(self, x: Tensor, source: Source, level: Level, *, rounds: int, fast: bool = False) -> Symbols:
         """Return the symbols `head`, `m` and, between two, `d` of frames [B, 3, H, W]: how others predict them."""
-        step = math.sqrt(18 / (math.log(2) * float(self.image.lambda_of(t[:1].float()))))  # of latents, in levels
-        worth = (_MOTION_WORTH if source.ahead is None else _MOTION_WORTH_BETWEEN) * step
-        search = lambda reference: motion.Search(x, reference.picture, worth, fast=fast)
-        known = source.known
-        fields = [search(source.past).run(known.vectors.to(x), rounds)]
-        if source.ahead is not None:
-            fields.append(search(source.ahead).run(mirrored(fields[0], known), rounds))
-        part = motion_symbols([field.to(known.vectors) for field in fields], sides=self._sides)
-        if source.ahead is not None:
-            both = zip((source.past, source.ahead), fields, strict=True)
-            predictions = [motion.compensate(one.picture, field) for one, field in both]
-            part["d"] = better_side(x, *predictions).permute(0, 2, 3, 1).to(known.vectors)
-        return part
+        step = math.sqrt(18 / (math.log(2) * float(self.image.lambda_of(level.t[:1].float()))))  # of latents, in levels
+        return moves(self.prior, self.shape, x, source, level, step=step, rounds=rounds, fast=fast)
 
     def _inter(
         self, x: Tensor, part: Symbols, source: Source, level: Level, worth: float, *, cuts: bool = True
@@ -383,8 +362,9 @@ class Stem(VideoSystem):
                     _, done[0] = self._intra(x, self._level((t + better).clamp(0, 1)), begins=True)
                 continue
             level = self._level((t - slope * turn.depth).clamp(0, 1))
+            with torch.no_grad():
+                part = self._moves(x, source, level, rounds=_SEARCH_ROUNDS, fast=True)
             with torch.no_grad(), transforms:
-                part = self._moves(x, source, level.t, fast=True)
                 part, done[turn.index] = self._inter(x, part, source, level, worth, cuts=False)
             meters = {name: _Total(self.shape) for name in bits}
             self.prior.code_motion(meters["motion"], part["m"], part["head"], source.known, level)

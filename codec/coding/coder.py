@@ -316,6 +316,12 @@ class Reader(_Checked):
             )
 
 
+def symbol_bits(shape: ScaleMixture, symbols: Tensor, location: Tensor, log2_scale: Tensor) -> Tensor:
+    """Return about how many bits each symbol costs; differentiable."""
+    # As the tables have it: a network that trusts finer locations pays a bit for what it takes for certain.
+    return shape.bits(symbols - fix(location, FRACTION_BITS), log2_scale.clamp(SCALE_MIN, SCALE_MAX))
+
+
 class RateMeter:
     """Sums differentiable bits instead of writing any.
 
@@ -341,10 +347,7 @@ class RateMeter:
 
     def __call__(self, symbols: Tensor, location: Tensor, log2_scale: Tensor) -> Tensor:
         sample = symbols + torch.rand_like(symbols) - 0.5 if self._noise else symbols
-        # As the tables have it: a network that trusts finer locations pays a bit for what it takes for certain.
-        location = fix(location, FRACTION_BITS)
-        bits = self._shape.bits(sample - location, log2_scale.clamp(SCALE_MIN, SCALE_MAX))
-        self.bits = self.bits + bits.flatten(1).sum(1)
+        self.bits = self.bits + symbol_bits(self._shape, sample, location, log2_scale).flatten(1).sum(1)
         return torch.floor(symbols.detach() + 0.5) if self._noise else symbols
 
     def categorical(self, symbols: Tensor, table: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from codec.coding.coder import Coder
 from codec.coding.distributions import ScaleMixture
 from codec.coding.exact import ACTIVATION_BITS, ACTIVATION_MAX, exp2, fix
 from codec.models.layers import motion
+from codec.models.layers.motion_choice import BlockErrors, choose
 from codec.models.layers.motion_prior import FlagPrior, VectorPrior
 from codec.models.layers.residual_prior import ResidualPrior, decide, magnitude
 from codec.system import Symbols
@@ -82,6 +83,11 @@ class FramePrior(nn.Module):
         self.residual = ResidualPrior(channels, groups, hidden, told + _MOVES + _FLAGS)
         self.sides = FlagPrior(motion_hidden, told + _MOVES) if between else None
 
+    @property
+    def most_sides(self) -> int:
+        """Frames that one may be predicted from."""
+        return 1 if self.sides is None else 2
+
     # --- what is known -------------------------------------------------------------------------------------
 
     def begin(self, y: Tensor, level: Level) -> Known:
@@ -131,17 +137,59 @@ class FramePrior(nn.Module):
     def code_motion(self, coder: Coder, m: Tensor | None, head: Tensor, known: Known, level: Level) -> Tensor:
         """Code the motion of a frame and return it, [B, 2 h, 2 w, 2], or [..., 4] with that to a frame ahead."""
         given = [None, None] if m is None else m.split(2, -1)
-        between = self.sides is not None
-        first, second = _everywhere(head)
-        conditions = _finer(_conditions(known, first, level, between))
-        out = [self.vectors.code(coder, given[0], None if known.fresh else known.vectors - first, conditions)]
+        decide = lambda side, *context: self.vectors.code(coder, given[side], *context)
+        out = self._each_motion(head, known, level, decide)
+        missing = self.most_sides - len(out)
+        return torch.cat([*out, *[torch.zeros_like(out[0])] * missing], -1)
+
+    def choose_motion(
+        self,
+        shape: ScaleMixture,
+        found: list[Tensor],
+        known: Known,
+        level: Level,
+        *,
+        errors: Callable[[int, list[Tensor]], BlockErrors],
+        worth: float,
+    ) -> list[Tensor]:
+        """Return fields of vectors worth their bits, as `fields_of` does.
+
+        Args:
+            found: such fields, of a search.
+            errors: of the vectors of one side, given the fields of both.
+            worth: error that a bit is worth.
+        """
+        fields, part = list(found), motion_symbols(found, sides=self.most_sides)
+        dominant = _everywhere(part["head"])
+
+        def decide(side: int, before: Tensor | None, conditions: Tensor) -> Tensor:
+            m = choose(
+                self.vectors, shape, found[side] - dominant[side], before, conditions,
+                everywhere=dominant[side], errors=errors(side, fields), worth=worth,
+            )  # fmt: skip
+            fields[side] = m + dominant[side]
+            return m
+
+        self._each_motion(part["head"], known, level, decide)
+        return fields
+
+    def _each_motion(
+        self, head: Tensor, known: Known, level: Level, decide: Callable[[int, Tensor | None, Tensor], Tensor]
+    ) -> list[Tensor]:
+        """Return what a function makes of each side, what is known of its vectors, and conditions: these vectors."""
+        between, dominant = self.sides is not None, _everywhere(head)
+        out = [
+            decide(
+                0,
+                None if known.fresh else known.vectors - dominant[0],
+                _finer(_conditions(known, dominant[0], level, between)),
+            )
+        ]
         if known.ahead is not None:
-            onward = known._replace(vectors=mirrored(out[0] + first, known))
-            conditions = _finer(_conditions(onward, second, level, between))
-            out.append(self.vectors.code(coder, given[1], onward.vectors - second, conditions))
-        elif self.sides is not None:
-            out.append(torch.zeros_like(out[0]))
-        return torch.cat(out, -1)
+            onward = known._replace(vectors=mirrored(out[0] + dominant[0], known))
+            conditions = _finer(_conditions(onward, dominant[1], level, between))
+            out.append(decide(1, onward.vectors - dominant[1], conditions))
+        return out
 
     def code_rest(self, coder: Coder, given: Symbols | None, part: Symbols, known: Known, level: Level) -> Symbols:
         """Code which frames predict, which positions have residuals and these, after `head` and `m`; return all."""

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from codec.models.layers.quincunx import Lattice
+
 BLOCK = 8  # pixels a side of a block
 UNITS = 4  # of a vector, a pixel
 REACH = 480  # largest component of a vector: 120 pixels
@@ -53,10 +55,36 @@ def _sample(reference: Tensor, vectors: Tensor, mode: str, stride: int = 1) -> T
     """Return every `stride`-th pixel of the reference displaced by vectors [B, H, W, 2], in quarter pixels."""
     height, width = reference.shape[-2:]
     like = {"device": reference.device, "dtype": reference.dtype}
-    rows = torch.arange(0, height, stride, **like)[:, None] + vectors[..., 0] / UNITS
-    cols = torch.arange(0, width, stride, **like) + vectors[..., 1] / UNITS
+    rows, cols = torch.arange(0, height, stride, **like)[:, None], torch.arange(0, width, stride, **like)
+    return _at(reference, rows + vectors[..., 0] / UNITS, cols + vectors[..., 1] / UNITS, mode)
+
+
+def _at(reference: Tensor, rows: Tensor, cols: Tensor, mode: str) -> Tensor:
+    """Return the reference [B, C, H, W] at rows and columns [B, h, w]."""
+    height, width = reference.shape[-2:]
     grid = torch.stack([cols * (2 / (width - 1)) - 1, rows * (2 / (height - 1)) - 1], -1)
     return F.grid_sample(reference, grid, mode=mode, padding_mode="border", align_corners=True)
+
+
+def luma(x: Tensor) -> Tensor:
+    """Return what motion is looked for in, [B, 1, H, W] in levels, of pictures [B, 3, H, W] in -0.5..0.5."""
+    return x.mean(1, keepdim=True) * 255
+
+
+def in_blocks(plane: Tensor) -> Tensor:
+    """Return the pixels of each block, [B, h, w, 64], of planes [B, 1, H, W]."""
+    return F.pixel_unshuffle(plane, BLOCK).permute(0, 2, 3, 1)
+
+
+def blocks_at(reference: Tensor, at: Lattice, vectors: Tensor) -> Tensor:
+    """Return the pixels [B, n, 64] of blocks at some sites, as vectors [B, n, 2] predict them from [B, 1, H, W]."""
+    rows, cols = (torch.arange(size, device=vectors.device) for size in reference.shape[-2:])
+    rows, cols = torch.meshgrid(rows[::BLOCK][at.rows], cols[::BLOCK][at.cols], indexing="ij")
+    inside = torch.arange(BLOCK, device=vectors.device)
+    rows = rows.reshape(-1, 1, 1) + inside[:, None] + vectors[..., :1, None] / UNITS  # [B, n, 8, 8]
+    cols = cols.reshape(-1, 1, 1) + inside + vectors[..., 1:, None] / UNITS
+    rows, cols = (x.expand(*vectors.shape[:2], BLOCK, BLOCK).flatten(2) for x in (rows, cols))
+    return _at(reference, rows, cols, "bilinear")[:, 0]
 
 
 class Search:
@@ -69,7 +97,7 @@ class Search:
     """
 
     def __init__(self, target: Tensor, reference: Tensor, weight: float, *, fast: bool = False) -> None:
-        self._target, self._reference = (x.mean(1, keepdim=True) * 255 for x in (target, reference))
+        self._target, self._reference = luma(target), luma(reference)
         self._weight, self._fast = weight, fast
         self._stride = 2
 

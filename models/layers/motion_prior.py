@@ -7,12 +7,14 @@ how far they are off. How likely all that is, small networks say from how much t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from codec.coding.coder import Coder
+from codec.coding.coder import Coder, symbol_bits
+from codec.coding.distributions import ScaleMixture
 from codec.coding.exact import ExactLinear
 from codec.models.layers.quincunx import HALF_STEPS, NEIGHBOURS, Lattice, passes
 
@@ -20,6 +22,33 @@ _NEAR = 4
 _UNIT = 4.0  # quarter pixels that count as one to the network
 _LARGEST = 8.0  # what the network sees saturates here
 _UNKNOWN = 1e6  # stands for what is not known; sorts last
+
+
+class Sites(NamedTuple):
+    """What is known of the vectors of a pass before they are coded.
+
+    Attributes:
+        location: where they are expected, [..., 2].
+        votes: vectors near by and that of the frame before, [V, ..., 2]; far beyond all vectors where there is none.
+        features: what networks make of all that, [..., hidden].
+    """
+
+    location: Tensor
+    votes: Tensor
+    features: Tensor
+
+    @staticmethod
+    def there(vote: Tensor) -> Tensor:
+        """Return which votes [..., 2] there are, [..., 1]."""
+        return (vote < _UNKNOWN).all(-1, keepdim=True)
+
+    def offers(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Yield each vote, where it is none of those before nor the location [...], and what is told of it [..., 2]."""
+        for i, vote in enumerate(self.votes):
+            same = (self.votes == vote).all(-1)
+            new = self.there(vote)[..., 0] & (vote != self.location).any(-1) & ~same[:i].any(0)
+            told = [same.to(vote).sum(0)[..., None] / _NEAR, torch.full_like(vote[..., :1], i == _NEAR)]
+            yield vote, new, torch.cat(told, -1)
 
 
 class VectorPrior(nn.Module):
@@ -50,6 +79,14 @@ class VectorPrior(nn.Module):
             before: of the frame before, on the same scale; None if it has none.
             conditions: [B, h, w, conditions].
         """
+
+        def decide(at: Lattice, site: Sites) -> Tensor:
+            return self._code_sites(coder, None if vectors is None else at.read(vectors), site)
+
+        return self.walk(before, conditions, decide)
+
+    def walk(self, before: Tensor | None, conditions: Tensor, decide: Callable[[Lattice, Sites], Tensor]) -> Tensor:
+        """Return the vectors [B, h, w, 2] that a function decides upon, pass by pass; see `code`."""
         canvas = _Canvas(conditions, 2)
         for at, near, level in canvas.passes():
             own = near.new_full(near.shape[1:], _UNKNOWN) if before is None else at.read(before)
@@ -61,43 +98,54 @@ class VectorPrior(nn.Module):
             differs = ((spread + off) > 0).any(-1, keepdim=True).to(near)
             seen = [(x / _UNIT).clamp(max=_LARGEST) for x in (spread, off)]
             features = torch.cat([*seen, known, agree, differs, level, at.read(conditions)], -1)
-            features = self.trunk(self.inputs(features))
-            given = None if vectors is None else at.read(vectors)
-            canvas.write(at, self._code_sites(coder, given, location, votes, features))
+            canvas.write(at, decide(at, Sites(location, votes, self.trunk(self.inputs(features)))))
         return canvas.values
 
-    def _code_sites(
-        self, coder: Coder, vectors: Tensor | None, location: Tensor, votes: Tensor, features: Tensor
-    ) -> Tensor:
+    def prices(self, shape: ScaleMixture, vectors: Tensor, sites: Sites) -> Tensor:
+        """Return about how many bits each of K choices of vectors [K, B, n, 2] would cost, [K, B, n]."""
+        bits = lambda symbols, *parameters: symbol_bits(shape, symbols, *parameters)[..., 0]
+        flag = self.moved(sites.features).chunk(2, -1)
+        left = (vectors != sites.location).any(-1)
+        total = bits(left[..., None].to(flag[0]), *flag)
+        for vote, new, told in sites.offers():
+            flag = self.copied(torch.cat([sites.features, told], -1)).chunk(2, -1)
+            hit = (vectors == vote).all(-1)
+            total = total + bits(hit[..., None].to(flag[0]), *flag) * (left & new)
+            left = left & ~(hit & new)
+        down, right = vectors.split(1, -1)
+        about_down, about_right = sites.location.split(1, -1)
+        missed = ((down - about_down).abs() / _UNIT).clamp(max=_LARGEST)
+        features = torch.cat([sites.features.expand(len(vectors), *sites.features.shape), missed], -1)
+        others = bits(down, about_down, self.down(sites.features)) + bits(right, about_right, self.right(features))
+        return total + others * left
+
+    def _code_sites(self, coder: Coder, vectors: Tensor | None, sites: Sites) -> Tensor:
         """Code vectors [B, n, 2]: which are not where they are expected, and what those are instead."""
-        given = None if vectors is None else (vectors != location).any(-1, keepdim=True).to(location)
-        moved = coder(given, *self.moved(features).chunk(2, -1))[..., 0] != 0
-        out = location.clone()
+        out = sites.location.clone()
+        given = None if vectors is None else (vectors != out).any(-1, keepdim=True).to(out)
+        moved = coder(given, *self.moved(sites.features).chunk(2, -1))[..., 0] != 0
         if moved.any():
             given = None if vectors is None else vectors[moved]
-            out[moved] = self._code_moved(coder, given, location[moved], votes[:, moved], features[moved]).to(out)
+            some = Sites(sites.location[moved], sites.votes[:, moved], sites.features[moved])
+            out[moved] = self._code_moved(coder, given, some).to(out)
         return out
 
-    def _code_moved(
-        self, coder: Coder, vectors: Tensor | None, location: Tensor, votes: Tensor, features: Tensor
-    ) -> Tensor:
+    def _code_moved(self, coder: Coder, vectors: Tensor | None, sites: Sites) -> Tensor:
         """Code vectors [n, 2] that are not where they are expected."""
-        out = location.clone()
-        left = torch.ones_like(location[:, 0], dtype=torch.bool)
-        for i, vote in enumerate(votes):
-            same = (votes == vote).all(-1)
-            asked = left & (vote < _UNKNOWN).all(-1) & (vote != location).any(-1) & ~same[:i].any(0)
+        out = sites.location.clone()
+        left = torch.ones_like(out[:, 0], dtype=torch.bool)
+        for vote, new, told in sites.offers():
+            asked = left & new
             if asked.any():
-                told = [same.to(location).sum(0)[:, None] / _NEAR, torch.full_like(location[:, :1], i == _NEAR)]
-                likely = self.copied(torch.cat([features, *told], -1)[asked])[None].chunk(2, -1)
-                given = None if vectors is None else (vectors == vote).all(-1)[asked].to(location)[None, :, None]
+                likely = self.copied(torch.cat([sites.features, told], -1)[asked])[None].chunk(2, -1)
+                given = None if vectors is None else (vectors == vote).all(-1)[asked].to(out)[None, :, None]
                 hit = torch.zeros_like(left)
                 hit[asked] = coder(given, *likely)[0, :, 0] != 0
                 out = torch.where(hit[:, None], vote, out)
                 left = left & ~hit
         if left.any():
             given = None if vectors is None else vectors[left]
-            out[left] = self._code_others(coder, given, location[left], features[left])
+            out[left] = self._code_others(coder, given, sites.location[left], sites.features[left])
         return out
 
     def _code_others(self, coder: Coder, vectors: Tensor | None, location: Tensor, features: Tensor) -> Tensor:

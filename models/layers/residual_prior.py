@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from codec.coding.coder import Coder
-from codec.coding.distributions import SCALE_MAX, SCALE_MIN, ScaleMixture
+from codec.coding.coder import Coder, symbol_bits
+from codec.coding.distributions import ScaleMixture
 from codec.coding.exact import ACTIVATION_BITS, ExactLinear, fix
 
 LARGEST = 8.0  # magnitudes saturate here
@@ -115,7 +115,7 @@ class Chooser:
         lower = nearest.sign() * (nearest.abs() - 1).clamp_min(0)
         best = best_cost = None
         for candidate in (torch.zeros_like(nearest), lower, nearest):
-            bits = self._shape.bits(candidate - location, log2_scale.clamp(SCALE_MIN, SCALE_MAX))
+            bits = symbol_bits(self._shape, candidate, location, log2_scale)
             cost = self._weight * (symbols - candidate).square() + bits
             best, best_cost = (
                 (candidate, cost)
