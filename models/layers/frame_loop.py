@@ -24,7 +24,7 @@ from codec.models.layers.frame_prior import FINE, SITE, Known, Level, fields_of,
 from codec.models.layers.gained import GainedCodec
 from codec.system import Symbols
 
-_CLEARLY = 0.85  # share of the error of both predictions below which one of them alone is better
+_CLEARLY = 0.75  # share of the error of both predictions below which one of them alone is better
 
 
 class Decoded(NamedTuple):

@@ -16,7 +16,7 @@ from codec.models.layers.motion_prior import Sites, VectorPrior
 from codec.models.layers.quincunx import Lattice
 
 _LATER = 1.0  # bits that a block coded later pays for a vector unlike its own
-_ALONE = 0.85  # share of the error of the mean of two predictions below which one of them alone is used
+_ALONE = 0.75  # share of the error of the mean of two predictions below which one of them alone is used
 
 
 class BlockErrors:
