@@ -16,7 +16,7 @@ from codec.params import QUALITY_STEPS
 
 SPAN = 8  # frames that are predicted from one other are so far apart
 FIRST = 60  # of 1024 qualities: how far images are above frames that each follow the last
-IMAGES = 100  # the same above the quality of the header where there are pyramids
+IMAGES = 160  # the same above the quality of the header where there are pyramids
 LIFTS = (60, -60, -130, -200)  # and every depth of these
 
 

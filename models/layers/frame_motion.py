@@ -14,6 +14,7 @@ from codec.system import Symbols
 # Absolute difference that a bit is worth, in steps, of frames with one field of vectors and of those between two.
 _SEARCH_WORTH = (0.15, 0.25)  # to the search; low, so that it finds what can be found
 _WORTH = (0.3, 0.15)  # to the choice
+_ROUNDS = 2  # of choices where there are two fields, each made for the other as it then is
 
 
 def moves(
@@ -45,8 +46,9 @@ def moves(
         other = motion.compensate(pictures[1 - side], fields[1 - side].to(x)) if between else None
         return BlockErrors(x, pictures[side], other)
 
-    found = [field.to(known.vectors) for field in found]
-    fields = prior.choose_motion(shape, found, known, level, errors=errors, worth=_WORTH[between] * step)
+    fields = [field.to(known.vectors) for field in found]
+    for _ in range(_ROUNDS if between and not fast else 1):
+        fields = prior.choose_motion(shape, fields, known, level, errors=errors, worth=_WORTH[between] * step)
     part = motion_symbols(fields, sides=prior.most_sides)
     if between:
         predictions = [motion.compensate(*pair) for pair in zip(pictures, [f.to(x) for f in fields], strict=True)]
