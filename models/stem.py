@@ -14,6 +14,9 @@ latents, which no network guesses from integers; the decoded frame, compensated 
 predicts them well (on photographs that pan, with a fifth of the bits). p is floating point, so it decides no bits: it
 is what decoded residuals are added to, and their scales come from decoded integers alone. Where nothing around moves,
 p is v_(t-1) itself, and positions without residuals stay as they are to the bit.
+
+Motion is most of what little rate there is, so the networks that code vectors also tell the encoder which of those it
+found are worth their bits (`layers.motion_choice`).
 """
 
 from __future__ import annotations

@@ -64,23 +64,21 @@ def choose(
         errors: of vectors.
         worth: error that a bit is worth.
     """
-    field, open = found.clone(), torch.ones_like(found[..., 0])
+    field, waiting = found.clone(), torch.ones_like(found[..., :1])
 
     def decide(at: Lattice, sites: Sites) -> Tensor:
         known = [torch.where(sites.there(vote), vote, sites.location) for vote in sites.votes]
         candidates = torch.stack([at.read(field), sites.location, *known])
-        later = [
-            (at.read(vectors), at.read(these)[..., 0])
-            for vectors, these in zip(motion.neighbours(field), motion.neighbours(open[..., None]), strict=True)
-        ]
+        around = zip(motion.neighbours(field), motion.neighbours(waiting), strict=True)
+        later = [(at.read(vectors), at.read(these)[..., 0]) for vectors, these in around]
         costs = prior.prices(shape, candidates, sites)
         for cost, vectors in zip(costs, candidates, strict=True):
             cost += errors(at, vectors + everywhere[:, 0]).to(cost) / worth
-            cost += _LATER * sum((vectors != near).any(-1) * there for near, there in later)
+            cost += _LATER * sum((vectors != near).any(-1) * waits for near, waits in later)
         best = costs.argmin(0)[None, ..., None].expand(1, -1, -1, 2)
         chosen = candidates.gather(0, best)[0]
         at.write(field, chosen)
-        at.write(open[..., None], torch.zeros_like(chosen[..., :1]))
+        at.write(waiting, torch.zeros_like(chosen[..., :1]))
         return chosen
 
     return prior.walk(before, conditions, decide)
