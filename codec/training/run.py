@@ -131,8 +131,9 @@ class Run:
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
             "seconds": self.seconds,
-            "start": self.start,
         }
+        if self.start:
+            state["start"] = self.start
         if self.critics is not None:
             state["adversary"] = self.critics.state()
         folder.mkdir(parents=True, exist_ok=True)
