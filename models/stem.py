@@ -35,18 +35,13 @@ from codec.coding import exact
 from codec.coding.coder import Coder, RateMeter
 from codec.coding.distributions import ScaleMixture
 from codec.coding.exact import fix
+from codec.errors import ModelError
 from codec.media.video import VideoFormat
 from codec.models.layers import pyramid
 from codec.models.layers.frame_levels import Levels, numbers_of, qualities, span_of
 from codec.models.layers.frame_loop import Decoded, FrameLoop, Source
 from codec.models.layers.frame_motion import moves
-from codec.models.layers.frame_prior import (
-    FINE,
-    SITE,
-    FramePrior,
-    Known,
-    Level,
-)
+from codec.models.layers.frame_prior import FINE, SITE, FramePrior, Known, Level
 from codec.models.layers.gained import GainedCodec
 from codec.models.layers.hyper import coarse
 from codec.models.layers.tiles import frame_samples, pixels
@@ -147,7 +142,10 @@ class Stem(VideoSystem):
             MissingModelError: it is not installed.
             ModelError: it has another shape.
         """
-        checkpoint.fill(self.image, checkpoint.find_model(self.config.base))
+        info = checkpoint.find_model(self.config.base)
+        if info.system != Waveprior.id or Waveprior.from_config(info.config).config != self.config.image:
+            raise ModelError(f"{info.name} has another shape than config.image says; copy the [config] of its recipe")
+        checkpoint.fill(self.image, info)
 
     # --- sizes ---------------------------------------------------------------------------------------------
 

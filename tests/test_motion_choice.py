@@ -26,10 +26,6 @@ def scene(height: int = 96, width: int = 128) -> torch.Tensor:
     return torch.from_numpy(picture_of((height, width, 3))).permute(2, 0, 1)[None] / 255 - 0.5
 
 
-def moved(x: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
-    return motion.compensate(x, vectors)
-
-
 @torch.no_grad()
 @pytest.mark.parametrize("followed", [True, False])
 def test_prices_are_what_coding_costs(prior, followed):
@@ -77,7 +73,7 @@ def chosen(prior: VectorPrior, found: torch.Tensor, errors: BlockErrors, worth: 
 def test_vectors_are_kept_that_are_worth_their_bits(prior):
     x = scene()
     pan = torch.tensor([8.0, -12.0]).double().expand(1, 12, 16, 2)
-    errors = BlockErrors(moved(x, pan.float()), x)
+    errors = BlockErrors(motion.compensate(x, pan.float()), x)
     found = pan.clone()
     found[:, 3::4, 3::4] += 40  # wrong, and dear
     kept = chosen(prior, found, errors, worth=1.0)
@@ -86,7 +82,7 @@ def test_vectors_are_kept_that_are_worth_their_bits(prior):
     assert len(cheap.flatten(0, 2).unique(dim=0)) <= 4  # those of the first pass have nobody to follow
     two = pan.clone()
     two[:, :, 8:] = 0
-    errors = BlockErrors(torch.cat([moved(x, pan.float())[..., :64], x[..., 64:]], -1), x)
+    errors = BlockErrors(torch.cat([motion.compensate(x, pan.float())[..., :64], x[..., 64:]], -1), x)
     assert (chosen(prior, two, errors, worth=1.0) == two).all(-1).float().mean() > 0.9
 
 

@@ -308,6 +308,9 @@ def test_weights_start_from_the_image_codec():
         assert torch.equal(value.double(), theirs[name]), name
     with pytest.raises(ModelError, match="another shape"):
         Stem.from_config(CONFIG).initialize([])
+    other = info.config | {"lambda_range": [0.002, 0.05]}  # no weight tells
+    with pytest.raises(ModelError, match="another shape"):
+        Stem.from_config(CONFIG | {"image": other, "groups": [100, 124]}).initialize([])
 
 
 def test_groups_fit_into_memory(stem):

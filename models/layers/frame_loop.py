@@ -24,8 +24,6 @@ from codec.models.layers.frame_prior import FINE, SITE, Known, Level, fields_of,
 from codec.models.layers.gained import GainedCodec
 from codec.system import Symbols
 
-_CLEARLY = 0.75  # share of the error of both predictions below which one of them alone is better
-
 
 class Decoded(NamedTuple):
     """A decoded frame: latents [B, C, h, w], picture [B, 3, H, W] and what decides bits of the next."""
@@ -109,11 +107,3 @@ def _blended(past: Tensor, ahead: Tensor, share: Tensor) -> Tensor:
     """Return pictures [B, 3, H, W] mixed: `share` [B, 1, h, w] of the first, without edges between positions."""
     share = F.interpolate(share, scale_factor=SITE, mode="bilinear", align_corners=False)
     return share * past + (1 - share) * ahead
-
-
-def better_side(x: Tensor, past: Tensor, ahead: Tensor) -> Tensor:
-    """Return for each position of pictures [B, 3, H, W] whether the first (-1), both (0) or the second predict it."""
-    error = lambda picture: F.avg_pool2d((x - picture).mean(1, keepdim=True).abs(), SITE)
-    both, one, other = error((past + ahead) / 2), error(past), error(ahead)
-    clear = torch.minimum(one, other) < _CLEARLY * both
-    return torch.where(clear, torch.where(one < other, -1.0, 1.0), 0.0)

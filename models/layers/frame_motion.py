@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from codec.coding.distributions import ScaleMixture
 from codec.models.layers import motion
-from codec.models.layers.frame_loop import Source, better_side
-from codec.models.layers.frame_prior import FramePrior, Level, mirrored, motion_symbols
-from codec.models.layers.motion_choice import BlockErrors
+from codec.models.layers.frame_loop import Source
+from codec.models.layers.frame_prior import SITE, FramePrior, Level, mirrored, motion_symbols
+from codec.models.layers.motion_choice import ALONE, BlockErrors
 from codec.system import Symbols
 
 # Absolute difference that a bit is worth, in steps, of frames with one field of vectors and of those between two.
@@ -52,5 +54,13 @@ def moves(
     part = motion_symbols(fields, sides=prior.most_sides)
     if between:
         predictions = [motion.compensate(*pair) for pair in zip(pictures, [f.to(x) for f in fields], strict=True)]
-        part["d"] = better_side(x, *predictions).permute(0, 2, 3, 1).to(known.vectors)
+        part["d"] = _better_side(x, *predictions).permute(0, 2, 3, 1).to(known.vectors)
     return part
+
+
+def _better_side(x: Tensor, past: Tensor, ahead: Tensor) -> Tensor:
+    """Return for each position of pictures [B, 3, H, W] whether the first (-1), both (0) or the second predict it."""
+    error = lambda picture: F.avg_pool2d((x - picture).mean(1, keepdim=True).abs(), SITE)
+    both, one, other = error((past + ahead) / 2), error(past), error(ahead)
+    clear = torch.minimum(one, other) < ALONE * both
+    return torch.where(clear, torch.where(one < other, -1.0, 1.0), 0.0)

@@ -160,15 +160,15 @@ class FramePrior(nn.Module):
             worth: error that a bit is worth.
         """
         fields, part = list(found), motion_symbols(found, sides=self.most_sides)
-        dominant = _everywhere(part["head"])
+        dominant, m = _everywhere(part["head"]), part["m"].split(2, -1)
 
         def decide(side: int, before: Tensor | None, conditions: Tensor) -> Tensor:
-            m = choose(
-                self.vectors, shape, found[side] - dominant[side], before, conditions,
+            chosen = choose(
+                self.vectors, shape, m[side], before, conditions,
                 everywhere=dominant[side], errors=errors(side, fields), worth=worth,
             )  # fmt: skip
-            fields[side] = m + dominant[side]
-            return m
+            fields[side] = chosen + dominant[side]
+            return chosen
 
         self._each_motion(part["head"], known, level, decide)
         return fields

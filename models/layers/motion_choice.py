@@ -16,7 +16,7 @@ from codec.models.layers.motion_prior import Sites, VectorPrior
 from codec.models.layers.quincunx import Lattice
 
 _LATER = 1.0  # bits that a block coded later pays for a vector unlike its own
-_ALONE = 0.75  # share of the error of the mean of two predictions below which one of them alone is used
+ALONE = 0.75  # share of the error of the mean of two predictions below which one of them alone is used
 
 
 class BlockErrors:
@@ -41,7 +41,7 @@ class BlockErrors:
             return error(predicted)
         other = at.read(self._other)
         alone = torch.minimum(error(predicted), error(other))
-        return torch.minimum(error((predicted + other) / 2), alone / _ALONE)
+        return torch.minimum(error((predicted + other) / 2), alone / ALONE)
 
 
 def choose(
@@ -67,7 +67,7 @@ def choose(
     field, waiting = found.clone(), torch.ones_like(found[..., :1])
 
     def decide(at: Lattice, sites: Sites) -> Tensor:
-        known = [torch.where(sites.there(vote), vote, sites.location) for vote in sites.votes]
+        known = torch.where(sites.there(sites.votes), sites.votes, sites.location)
         candidates = torch.stack([at.read(field), sites.location, *known])
         around = zip(motion.neighbours(field), motion.neighbours(waiting), strict=True)
         later = [(at.read(vectors), at.read(these)[..., 0]) for vectors, these in around]
